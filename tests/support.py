@@ -55,7 +55,5 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 20, every: float 
         if value:
             return value
         if time.monotonic() > deadline:
-            pytest.fail(
-                f"waited {seconds:g} s in vain{' for ' + what if what else ''}; last value: {value!r}"
-            )
+            pytest.fail(f"waited {seconds:g} s in vain{' for ' + what if what else ''}; last value: {value!r}")
         time.sleep(every)

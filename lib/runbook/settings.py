@@ -252,9 +252,7 @@ class Settings(BaseSettings):
         plain = self.revealed()
         for section, values in overrides.items():
             current = plain.get(section)
-            plain[section] = (
-                current | values if isinstance(current, dict) and isinstance(values, dict) else values
-            )
+            plain[section] = current | values if isinstance(current, dict) and isinstance(values, dict) else values
         return _validated(Settings.model_validate, plain, f"services.{name}")
 
     def revealed(self) -> dict[str, Any]:
@@ -377,12 +375,9 @@ def _validated(build: Any, values: dict[str, Any], where: str) -> Settings:
         settings: Settings = build(values)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
-            for item in error.errors()
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors()
         )
-        raise ConfigurationError(
-            f"settings ({where}): {problems}", remedy="See runbook.example.toml"
-        ) from None
+        raise ConfigurationError(f"settings ({where}): {problems}", remedy="See runbook.example.toml") from None
     except SettingsError as error:
         raise ConfigurationError(
             f"settings ({where}): {error}", remedy="Lists and maps are JSON in the environment"

@@ -324,7 +324,7 @@ def _scalar(parameter: Parameter, kind: str, value: Any) -> Any:
     wanted = _TYPES[kind]
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    fits = type(value) is wanted and not (kind == "float" and not math.isfinite(value))
+    fits = type(value) is wanted and not (isinstance(value, float) and not math.isfinite(value))
     if fits and parameter.choices:
         fits = str(value) in parameter.choices
     if fits and parameter.pattern is not None:

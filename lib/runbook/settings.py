@@ -257,7 +257,8 @@ class Settings(BaseSettings):
 
     def revealed(self) -> dict[str, Any]:
         """Plain JSON values with the secrets in clear, for handing to a kernel; never for output."""
-        return _reveal(self.model_dump(mode="python"))
+        revealed: dict[str, Any] = _reveal(self.model_dump(mode="python"))
+        return revealed
 
     def diagnosing(self) -> dict[str, Any]:
         """What a kernel may hold: the diagnosing credentials, and nothing that acts, stores or announces.
@@ -386,7 +387,7 @@ def _validated(build: Any, values: dict[str, Any], where: str) -> Settings:
 
 
 def data_dir() -> Path:
-    """Where state lives by default: ``RUNBOOK_DATA_DIR``, ``/var/lib/runbook`` for root, else the user's data directory."""
+    """Where state lives: ``RUNBOOK_DATA_DIR``, ``/var/lib/runbook`` for root, else the user's data directory."""
     named = os.environ.get("RUNBOOK_DATA_DIR")
     if named:
         return Path(named)

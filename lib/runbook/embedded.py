@@ -19,7 +19,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -347,7 +346,7 @@ class EmbeddedPostgres:
                 stderr=out,
                 # Ctrl-C on the terminal belongs to the command, not to the server.
                 start_new_session=True,
-                preexec_fn=_die_with_parent() if self._owned else None,
+                preexec_fn=die_with_parent() if self._owned else None,
             )
 
     def _arguments(self, port: int) -> list[str]:
@@ -503,13 +502,11 @@ def _write_private(path: Path, text: str) -> None:
         out.write(text)
 
 
-def _die_with_parent() -> Callable[[], None]:
-    """What a child calls so that the kernel shuts it down when the thread that made it ends."""
-    if not sys.platform.startswith("linux"):
-        raise EmbeddedServerError("owned servers need Linux", remedy="Start it without owned")
+def die_with_parent(how: signal.Signals = signal.SIGINT) -> Callable[[], None]:
+    """A ``preexec_fn`` that makes the kernel signal the child when the thread that started it ends."""
     libc = ctypes.CDLL(None)
 
     def ask_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        libc.prctl(_PR_SET_PDEATHSIG, int(how))
 
     return ask_kernel

@@ -128,7 +128,7 @@ class EmbeddedPostgres:
         self._users_fd: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    # -- life -----------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------
 
     def start(self) -> EmbeddedPostgres:
         """Start the server, or join the one that runs in this directory; returns when it accepts connections.
@@ -187,7 +187,7 @@ class EmbeddedPostgres:
     ) -> None:
         self.stop()
 
-    # -- facts ----------------------------------------------------------------------------------------------------
+    # -- facts --------------------------------------------------------------------------------
 
     @property
     def pid(self) -> int | None:
@@ -226,7 +226,7 @@ class EmbeddedPostgres:
         """Path of one of the wheel's programs (``psql``, ``pg_receivewal``), reachable for the server's user."""
         return _binaries(self._version, self._user) / "bin" / name
 
-    # -- starting -------------------------------------------------------------------------------------------------
+    # -- starting --------------------------------------------------------------------------------
 
     def _make_directory(self) -> None:
         try:
@@ -397,7 +397,7 @@ class EmbeddedPostgres:
             return "(no log)"
         return " / ".join(line for line in lines if "FATAL" in line or "PANIC" in line or "HINT" in line) or "(no word)"
 
-    # -- stopping -------------------------------------------------------------------------------------------------
+    # -- stopping --------------------------------------------------------------------------------
 
     def _shut_down(self, pid: int) -> None:
         """Fast shutdown, then an immediate one (which recovers at the next start), each by the pid just checked."""
@@ -420,7 +420,7 @@ class EmbeddedPostgres:
             self._process.wait()
         return True
 
-    # -- what is on disk --------------------------------------------------------------------------------------------
+    # -- what is on disk --------------------------------------------------------------------------------
 
     def _pid_file(self) -> list[str]:
         """Lines of postmaster.pid: pid, directory, start time, port, socket directory, address, key, status."""

@@ -104,7 +104,9 @@ def _check_embed(found: dict[str, Any], embed: Any, at: list[str]) -> None:
             _too_long(found, item, key, limit, here)
 
 
-def _too_long(found: dict[str, Any], where: Mapping[str, Any], key: str, limit: int, at: list[str] | None = None) -> None:
+def _too_long(
+    found: dict[str, Any], where: Mapping[str, Any], key: str, limit: int, at: list[str] | None = None
+) -> None:
     value = where.get(key)
     if value is not None and len(str(value)) > limit:
         _note(found, [*(at or []), key], "BASE_TYPE_MAX_LENGTH", f"Must be {limit} or fewer in length.")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from runbook.embedded import die_with_parent
 from runbook.errors import SandboxError
 
@@ -85,7 +87,8 @@ def spawn(module: str, arguments: Mapping[str, Any], *, log: Path | None = None,
 
 
 def arguments() -> dict[str, Any]:
-    """In the child: the arguments that :func:`spawn` was given."""
+    """In the child: the arguments that :func:`spawn` was given. Logs go to standard error from here on."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     given: dict[str, Any] = json.load(sys.stdin)
     return given
 

@@ -48,7 +48,7 @@ class Sandbox:
         self._owned = owned
         self._server = EmbeddedPostgres(self.directory / "patient", settings=patient.SETTINGS, owned=owned)
 
-    # -- life -----------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------
 
     def up(self) -> Sandbox:
         """Start what does not run yet; returns when all of it answers."""
@@ -126,16 +126,20 @@ class Sandbox:
         """
         return holder.stop(self.directory)
 
-    # -- how to reach it ------------------------------------------------------------------------------------------------
+    # -- how to reach it --------------------------------------------------------------------------------
 
     def dsn(self, role: str, database: str = patient.DATABASE) -> str:
         """Connection URL of one of the patient's roles."""
         if role == "postgres":
             return self._server.dsn(database=database)
-        passwords = self._read_state().get("passwords", {})
+        return self._server.dsn(user=role, database=database, password=self.password(role))
+
+    def password(self, role: str) -> str:
+        """Password of one of the patient's roles."""
+        passwords: dict[str, str] = self._read_state().get("passwords", {})
         if role not in passwords:
             raise SandboxError(f"the sandbox has no role {role!r}", remedy=f"Known: {', '.join(patient.ROLES)}")
-        return self._server.dsn(user=role, database=database, password=passwords[role])
+        return passwords[role]
 
     @property
     def port(self) -> int:
@@ -169,7 +173,7 @@ class Sandbox:
             "discord": {"webhook_url": url},
         }
 
-    # -- helpers --------------------------------------------------------------------------------------------------------
+    # -- helpers --------------------------------------------------------------------------------
 
     def _create_patient(self) -> dict[str, str]:
         passwords = patient.new_passwords()
@@ -187,7 +191,9 @@ class Sandbox:
         import secrets
 
         token = secrets.token_urlsafe(16)
-        child = processes.spawn(SIMULATOR_MODULE, {"token": token}, log=self.directory / "discord.log", owned=self._owned)
+        child = processes.spawn(
+            SIMULATOR_MODULE, {"token": token}, log=self.directory / "discord.log", owned=self._owned
+        )
         return {"discord_pid": child.pid, "discord_port": child.greeting["port"], "discord_token": token}
 
     def _read_state(self) -> dict[str, Any]:
@@ -217,7 +223,9 @@ def as_environment(settings: Mapping[str, Any]) -> dict[str, str]:
             flat[f"{ENV_PREFIX}{section.upper()}"] = json.dumps(values)
             continue
         for key, value in values.items():
-            flat[f"{ENV_PREFIX}{section.upper()}__{key.upper()}"] = value if isinstance(value, str) else json.dumps(value)
+            flat[f"{ENV_PREFIX}{section.upper()}__{key.upper()}"] = (
+                value if isinstance(value, str) else json.dumps(value)
+            )
     return flat
 
 

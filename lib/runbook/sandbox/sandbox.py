@@ -231,7 +231,15 @@ def as_environment(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def as_toml(settings: Mapping[str, Any]) -> str:
     """Nested settings as the text of a ``runbook.toml``."""
-    lines: list[str] = []
-    for section, values in settings.items():
-        lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""]
-    return "\n".join(lines)
+    return "\n".join(_tables(settings, ()))
+
+
+def _tables(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    """A table's own keys first, then the tables below it. A JSON string, number or list is one in TOML as well."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+    if path and plain:
+        yield f"[{'.'.join(json.dumps(part) for part in path)}]"
+    yield from (f"{key} = {json.dumps(value)}" for key, value in plain.items())
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _tables(value, (*path, key))

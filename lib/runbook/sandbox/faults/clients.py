@@ -28,7 +28,8 @@ def orphans(scene: Scene, *, sessions: int = 7, application: str = "api-gone") -
     )
     scene.undo(lambda: scene.terminate(child.greeting["pids"], application))
     child.kill()
-    scene.grow_older_than(scene.threshold("orphan_after_seconds", 1))
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{application}' AND state = 'active'"
+    scene.wait_until(lambda: scene.count(query) == sessions, f"{sessions} orphaned statements")
     scene.name("P09", application)
 
 

@@ -36,6 +36,10 @@ COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
 }
 
 
+#: Sampling that suits a drill: short intervals, for every fault.
+SAMPLING: Mapping[str, Any] = {"sample_seconds": 0.5}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """One kind of fault."""
@@ -85,7 +89,7 @@ class FaultPlan:
     @property
     def scaled(self) -> dict[str, Any]:
         """Thresholds under which it is seen within seconds."""
-        return {name: value for fault, _ in self.faults for name, value in fault.scaled.items()}
+        return {**SAMPLING, **{name: value for fault, _ in self.faults for name, value in fault.scaled.items()}}
 
     def missing(self) -> str | None:
         """Why it cannot be injected on this machine, ``None`` when it can."""

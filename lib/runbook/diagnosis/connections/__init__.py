@@ -18,11 +18,10 @@ from runbook.result import Findings, NotChecked, Reading, Verdict
 
 HEALTHY = "P00"
 
-EXPLAINS: tuple[tuple[str, str], ...] = tuple(
-    (a, b)
-    for a in ("P02", "P02a", "P02b", "P02c", "P01", "P03", "P09")
-    for b in ("P10", "P06", "P07", "P11")
-) + (("P01", "P14"),)  # fmt: skip
+EXPLAINS: tuple[tuple[str, str], ...] = (
+    *((a, b) for a in ("P02", "P02a", "P02b", "P02c", "P01", "P03", "P09") for b in ("P10", "P06", "P07", "P11")),
+    ("P01", "P14"),
+)
 """Static edges: sessions that pile up, leak or run long use up pools and limits before them."""
 
 POSTGRESQL = "postgresql"

@@ -140,7 +140,7 @@ class Facts:
 
     @cached_property
     def orphans(self) -> list[Row]:
-        """Sessions whose client is gone: the server's socket was closed from the other side, or nobody reads from it."""
+        """Sessions whose client is gone: it has closed its end of the socket, or reads nothing any more."""
         gone = self.closed_peers or frozenset()
         return [
             s

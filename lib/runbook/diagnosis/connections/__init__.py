@@ -121,6 +121,8 @@ def _impact(facts: Facts, verdicts: Sequence[Verdict], symptom_faces: Sequence[F
         return "Unknown: the sessions of the server could not be seen."
     room = max(0, facts.usable - facts.used)
     level = f"{facts.used} of {facts.usable} usable slots in use, {room} left"
+    if facts.refused_at_database:
+        level += "; connects to the database itself are refused"
     waiting = sum(v.details.get("blocked", 0) for v in verdicts if verdict.found(v.tier))
     if waiting:
         level += f"; {waiting} sessions wait for locks"

@@ -320,6 +320,7 @@ class EmbeddedPostgres:
 
     def _launch(self) -> None:
         """Start ``postgres``; a free port may be taken between choosing and binding it, hence three tries."""
+        self._disown_stranger()
         for attempt in range(3):
             port = self._port if self._port is not None else (_free_port() if self._bind == "tcp" else 5432)
             self._spawn(port)
@@ -332,6 +333,16 @@ class EmbeddedPostgres:
                 raise
             log.debug("postgresql started", directory=str(self.directory), port=port, pid=self.pid)
             return
+
+    def _disown_stranger(self) -> None:
+        """Make a pid file left by a crash harmless when its number belongs to another process by now.
+
+        PostgreSQL would take that process for a running server and refuse to start. It does not mind its own
+        parent's number, and then still looks for sessions that use the old server's shared memory.
+        """
+        lines = self._pid_file()
+        if lines and self.pid is None:
+            (self.data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
 
     def _spawn(self, port: int) -> None:
         if self.log_path.exists() and self.log_path.stat().st_size > _LOG_LIMIT_BYTES:

@@ -62,13 +62,17 @@ def run_drills(
     tell = progress or (lambda line: None)
     skipped = [{"fault": p.id, "reason": lacking} for p in plans if (lacking := p.missing())]
     scores: list[Score] = []
-    with tempfile.TemporaryDirectory(prefix="runbook-drill-") as place:
-        with Sandbox(Path(place) / "sandbox", owned=True) as sandbox, ExitStack() as services:
-            crew = _Crew(chosen, sandbox, Path(place), services)
-            for one in plans:
-                if one.missing() is None:
-                    tell(f"{one.id}: {one.title}")
-                    scores.append(_drill(crew, one, full_length=one.id in at_defaults))
+    scaled = {name: value for p in plans if p.id not in at_defaults for name, value in p.scaled.items()}
+    with (
+        tempfile.TemporaryDirectory(prefix="runbook-drill-") as place,
+        Sandbox(Path(place) / "sandbox", owned=True) as sandbox,
+        ExitStack() as services,
+    ):
+        crew = _Crew(chosen, sandbox, Path(place), services, scaled)
+        for one in plans:
+            if one.missing() is None:
+                tell(f"{one.id}: {one.title}")
+                scores.append(_drill(crew, one, full_length=one.id in at_defaults))
     passed = sum(score.passed for score in scores)
     return {
         "results": [score.as_dict() for score in scores],
@@ -87,18 +91,25 @@ def rotating_few(count: int, *, day: date, among: Iterable[str] | None = None) -
 class _Crew:
     """What the drills of one call share: the runbook, the sandbox, and services by their settings."""
 
-    def __init__(self, runbook: catalog.Runbook, sandbox: Sandbox, place: Path, services: ExitStack) -> None:
+    def __init__(
+        self,
+        runbook: catalog.Runbook,
+        sandbox: Sandbox,
+        place: Path,
+        services: ExitStack,
+        scaled: Mapping[str, Any],
+    ) -> None:
         self.runbook = runbook
         self.sandbox = sandbox
+        self._scaled = scaled
         self._place = place
         self._services = services
         self._running: tuple[str, Service] | None = None
 
-    def thresholds(self, one: FaultPlan, *, full_length: bool) -> dict[str, Any]:
-        """The runbook's parameters for this fault: its own, or the scaled ones where it has them."""
+    def thresholds(self, *, full_length: bool) -> dict[str, Any]:
+        """The notebook's own parameters, or the scaled ones of all these drills together, so that a service serves many."""
         own = {name: parameter.default for name, parameter in self.runbook.parameters.items()}
-        scaled = {} if full_length else {name: value for name, value in one.scaled.items() if name in own}
-        return own | scaled
+        return own if full_length else own | {name: value for name, value in self._scaled.items() if name in own}
 
     def service(self, injected: Injected, thresholds: Mapping[str, Any]) -> Service:
         """A service with the settings that this fault needs; the last one is kept while they stay the same."""
@@ -118,7 +129,7 @@ class _Crew:
 
 def _drill(crew: _Crew, one: FaultPlan, *, full_length: bool) -> Score:
     """Inject, fire, wait, judge; the fault is healed and that is checked before it returns."""
-    thresholds = crew.thresholds(one, full_length=full_length)
+    thresholds = crew.thresholds(full_length=full_length)
     began = time.monotonic()
     try:
         with inject(one, crew.sandbox, thresholds=thresholds) as injected:

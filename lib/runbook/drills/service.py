@@ -137,7 +137,8 @@ class Service:
     def events(self, run_id: str) -> Iterator[tuple[str, str]]:
         """Server-sent events of a run, as (event, data), until the service ends the stream."""
         with self._http.stream("GET", f"/api/runs/{run_id}/events", timeout=None) as answer:
-            event, data = "message", []
+            event = "message"
+            data: list[str] = []
             for line in answer.iter_lines():
                 if not line:
                     if data:

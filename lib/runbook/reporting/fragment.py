@@ -1,0 +1,49 @@
+"""The findings as an HTML fragment: what a notebook displays where it concludes, and parts that the report shares.
+
+Light enough for a kernel: no nbconvert here. Every value is escaped by the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from runbook.reporting import words
+from runbook.reporting.page import page
+from runbook.reporting.tables import table_html
+
+
+def _table(rows: Any, caption: str = "", max_rows: int = 50) -> Markup:
+    return Markup(table_html(list(rows), caption=caption, max_rows=max_rows, style=False))  # noqa: S704 escapes
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "duration": words.duration,
+    "clock": words.clock,
+    "plain": words.plain,
+    "identity": words.identity,
+    "label": words.label,
+    "table": _table,
+}
+"""Filters that the templates of the report and of the fragment share."""
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
+    environment.filters.update(FILTERS)
+    return environment.get_template("findings.html.j2")
+
+
+def findings_html(findings: Mapping[str, Any], *, style: bool = True) -> str:
+    """The findings (``symptom`` to ``actions`` of the result document) as a fragment that brings its own style.
+
+    In JupyterLab it takes the theme's colours, light or dark; elsewhere it falls back on its own.
+    """
+    return _template().render(page=page(findings), style=style).strip()

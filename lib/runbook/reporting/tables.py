@@ -1,0 +1,121 @@
+"""Rows of a reading as an HTML fragment, for the notebook and for the report.
+
+Every value is escaped. The fragment brings its own small style for Jupyter; the report drops that and applies its own
+to the same classes. Nothing here knows where rows come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from runbook.reporting import words
+
+FRAGMENT_STYLE = """<style>
+.rb-reading{overflow-x:auto;margin:.4em 0}
+.rb-reading table{border-collapse:collapse;font-size:.92em}
+.rb-reading caption{text-align:left;font-weight:600;padding:.2em 0}
+.rb-reading th,.rb-reading td{text-align:left!important;vertical-align:top;padding:.25em .7em;max-width:44em;\
+overflow-wrap:anywhere;white-space:pre-wrap}
+.rb-reading .rb-number{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}
+.rb-reading .rb-code{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:.93em}
+.rb-reading .rb-null{color:var(--jp-ui-font-color2,#616161);font-style:italic}
+.rb-reading .rb-note,.rb-reading .rb-provenance{color:var(--jp-ui-font-color2,#616161);font-size:.88em;margin:.3em 0}
+</style>"""
+
+MAX_CELL_CHARACTERS = 600
+_CODE_COLUMNS = frozenset({"query", "sql", "statement", "definition", "command", "argv"})
+
+
+def table_html(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    caption: str = "",
+    max_rows: int = 50,
+    source: str = "",
+    target: str = "",
+    duration_ms: float | None = None,
+    state: str = "ok",
+    reason: str = "",
+    style: bool = True,
+) -> str:
+    """Rows as a table: numbers to the right, NULL visible, long text wrapped and cut, everything escaped.
+
+    Parameters
+    ----------
+    caption
+        What the table shows.
+    max_rows
+        Rows that are shown; the rest is counted under the table.
+    source, target, duration_ms, state, reason
+        Where the rows come from; printed as one line under the table.
+    style
+        Bring the style along; ``False`` where the page has it.
+    """
+    parts = [FRAGMENT_STYLE if style else "", '<div class="rb-reading">']
+    if rows:
+        parts.append(_table(rows[:max_rows], caption))
+        if len(rows) > max_rows:
+            parts.append(f'<p class="rb-note">Showing {max_rows} of {words.number(len(rows))} rows.</p>')
+    else:
+        nothing = "No rows." if state in ("ok", "partial") else "Unknown: nothing could be read."
+        heading = f"{escape(caption)}: " if caption else ""
+        parts.append(f'<p class="rb-note">{heading}{nothing}</p>')
+    parts.append(_provenance(source, target, duration_ms, state, reason))
+    parts.append("</div>")
+    return "".join(parts)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
+    columns = list(dict.fromkeys(str(key) for row in rows for key in row))
+    numeric = {column for column in columns if _is_numeric(rows, column)}
+    head = "".join(f"<th{_class(c in numeric)} scope='col'>{escape(c)}</th>" for c in columns)
+    body = "".join(f"<tr>{''.join(_cell(row, c, c in numeric) for c in columns)}</tr>" for row in rows)
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<table class="dataframe">{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _is_numeric(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def _class(numeric: bool) -> str:
+    return ' class="rb-number"' if numeric else ""
+
+
+def _cell(row: Mapping[str, Any], column: str, numeric: bool) -> str:
+    if column not in row:
+        return "<td></td>"
+    value = row[column]
+    if value is None:
+        return '<td class="rb-null">NULL</td>'
+    if value == "":
+        return '<td class="rb-null">(empty)</td>'
+    if numeric:
+        return f'<td class="rb-number">{escape(_digits(column, value))}</td>'
+    text = words.plain(value)
+    if len(text) > MAX_CELL_CHARACTERS:
+        text = f"{text[:MAX_CELL_CHARACTERS]}… ({words.number(len(text))} characters)"
+    code = ' class="rb-code"' if column.lower() in _CODE_COLUMNS else ""
+    return f"<td{code}>{escape(text)}</td>"
+
+
+def _digits(column: str, value: float) -> str:
+    """Identifiers as they are, measures with thousands apart."""
+    name = column.lower()
+    if isinstance(value, int) and (name.endswith(("pid", "id", "oid", "port", "year")) or name in ("xid", "xmin")):
+        return str(value)
+    return words.number(value)
+
+
+def _provenance(source: str, target: str, duration_ms: float | None, state: str, reason: str) -> str:
+    told = [part for part in (source, target) if part]
+    if duration_ms is not None:
+        told.append(words.duration(duration_ms / 1000))
+    if state != "ok" or told:
+        told.append(words.STATE_WORDS.get(state, state))
+    if reason:
+        told.append(reason)
+    return f'<p class="rb-provenance">{escape(" · ".join(told))}</p>' if told else ""

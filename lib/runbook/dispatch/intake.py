@@ -26,6 +26,7 @@ BATCH = 256
 WAITING = 10_000
 """Alerts that may wait; beyond that the sender is asked to come back."""
 _TRIES = 3
+_TRANSIENT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
 class Intake:
@@ -109,10 +110,7 @@ class Intake:
             try:
                 return await accept(self._store, self._defer, arrivals)
             except StoreError as error:
-                again = isinstance(
-                    error.__cause__, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure
-                )
-                if not again or attempt == _TRIES:
+                if not isinstance(error.__cause__, _TRANSIENT) or attempt == _TRIES:
                     log.error("alerts could not be stored", alerts=len(arrivals), reason=error.message)
                     raise
         raise AssertionError("unreachable")

@@ -65,7 +65,7 @@ class Worker:
     announce
         Told of every run that ended, as its result document.
     concurrency
-        Runs at the same time.
+        Runs at the same time; 0 = only look after the queue, execute nothing.
     lease_seconds
         How long a worker may be silent before its run is given up for lost.
     """
@@ -86,7 +86,7 @@ class Worker:
         self._announce_result = announce
         self._concurrency = concurrency
         self._lease_seconds = lease_seconds
-        self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="run")
+        self._threads = ThreadPoolExecutor(max_workers=max(1, concurrency), thread_name_prefix="run")
         self._held: dict[str, _Held] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -94,10 +94,10 @@ class Worker:
 
     async def __aenter__(self) -> Worker:
         await self.queue.__aenter__()
-        self._tasks = [
-            asyncio.create_task(self.queue.work(name=self.name, concurrency=self._concurrency), name="queue"),
-            asyncio.create_task(self.reaper.run(), name="reaper"),
-        ]
+        self._tasks = [asyncio.create_task(self.reaper.run(), name="reaper")]
+        if self._concurrency:
+            work = self.queue.work(name=self.name, concurrency=self._concurrency)
+            self._tasks.append(asyncio.create_task(work, name="queue"))
         log.info("worker started", worker=self.name, concurrency=self._concurrency)
         return self
 
@@ -166,7 +166,7 @@ class Worker:
         except RunbookError as error:
             log.error("run failed before its report", reason=str(error))
             return cut_short(claim, "failed", name=type(error).__name__, message=str(error))
-        except Exception as error:  # noqa: BLE001  (the job's boundary: told to people as the run's end, and logged)
+        except Exception as error:  # the job's boundary: told to people as the run's end, and logged
             log.error("run failed by an error of ours", exc_info=True)
             return cut_short(
                 claim, "failed", name=type(error).__name__, message="internal error; the worker's log has the trace"
@@ -228,5 +228,5 @@ class Worker:
         try:
             if await self._store.runs.take_announcement(str(result["run_id"])):
                 await self._announce_result(result)
-        except Exception:  # noqa: BLE001  (announcing must never fail a run; it is logged)
+        except Exception:  # announcing must never fail a run; it is logged
             log.error("run could not be announced", run_id=result.get("run_id"), exc_info=True)

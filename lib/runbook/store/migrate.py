@@ -7,7 +7,7 @@ of them do it at a time. It only ever goes forward: a store that a newer version
 from __future__ import annotations
 
 from importlib import resources
-from pathlib import Path
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -43,14 +43,13 @@ async def migrate(connection: AsyncConnection[Any]) -> None:
                 "CREATE TABLE schema_steps (part text, name text, applied_at timestamptz NOT NULL DEFAULT now(),"
                 " PRIMARY KEY (part, name))"
             )
-        await _apply(connection, "store", _our_files())
+        await _apply(connection, "store", _files(resources.files("runbook.store") / "migrations"))
         await _apply_queue(connection)
     finally:
         await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
 
-def _our_files() -> dict[str, str]:
-    folder = resources.files("runbook.store") / "migrations"
+def _files(folder: Traversable) -> dict[str, str]:
     return {item.name: item.read_text(encoding="utf-8") for item in folder.iterdir() if item.name.endswith(".sql")}
 
 
@@ -73,15 +72,15 @@ async def _apply_queue(connection: AsyncConnection[Any]) -> None:
     """Procrastinate's whole schema at first, later only the steps that a newer release of it brought."""
     from procrastinate.schema import SchemaManager
 
-    folder = Path(SchemaManager.get_migrations_path())
-    steps = {path.name: path for path in folder.glob("*.sql")}
+    folder = resources.files("procrastinate.sql") / "migrations"
+    steps = _files(folder)
     if not await _applied(connection, "queue"):
         async with connection.transaction():
             await connection.execute(SchemaManager.get_schema().encode())
             for name in sorted(steps):
                 await _note(connection, "queue", name)
         return
-    await _apply(connection, "queue", {name: path.read_text(encoding="utf-8") for name, path in steps.items()})
+    await _apply(connection, "queue", steps)
 
 
 async def _applied(connection: AsyncConnection[Any], part: str) -> set[str]:

@@ -37,7 +37,8 @@ SELECT id, key, runbook, parameters, title, severity, service, alert, alert_id, 
  ORDER BY key
 """
 
-_HELD = "id AS run_id, fencing_token AS token, runbook, parameters, alert, incident_id, queued_at, attempts, title, severity"
+_HELD = """id AS run_id, fencing_token AS token, runbook, parameters, alert, incident_id, queued_at, attempts, title,
+          severity"""
 
 _CLAIM = f"""
 UPDATE runs

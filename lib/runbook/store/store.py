@@ -33,7 +33,6 @@ Connection = psycopg.AsyncConnection[Any]
 
 _CONNECT_SECONDS = 5
 _POOL_WAIT_SECONDS = 3.0
-_TRIES = 3
 _SESSION = (
     f"-c search_path={SCHEMA} -c timezone=UTC -c statement_timeout=15s -c idle_in_transaction_session_timeout=30s"
 )

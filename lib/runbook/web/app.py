@@ -98,7 +98,7 @@ class _Log:
 
         try:
             await self._app(scope, receive, note)
-        except Exception:  # noqa: BLE001  (the service's boundary: answered, and logged with its trace)
+        except Exception:  # the service's boundary: answered, and logged with its trace
             log.error("request failed by an error of ours", exc_info=True)
             if not status:
                 await JSONResponse({"error": "internal error; see the service's log"}, 500)(scope, receive, note)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import signal
-from collections.abc import AsyncGenerator, Callable
+import socket
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from runbook.dispatch.intake import Intake
 from runbook.dispatch.routing import check_routes
 from runbook.dispatch.worker import CONCURRENCY, Executor, Worker
 from runbook.execution.kernels import KernelPool
+from runbook.errors import ConfigurationError
 from runbook.redaction import Redactor
 from runbook.reporting.archive import Archive, open_archive
 from runbook.settings import Settings
@@ -74,95 +75,111 @@ def work(settings: Settings, *, concurrency: int = CONCURRENCY, executor: Execut
 async def _serve(
     settings: Settings, concurrency: int, executor: Executor | None, started: Callable[[str], None] | None
 ) -> None:
+    stop = _stop_signals()
     runbooks = {runbook.name: runbook for runbook in catalog.load_all()}
     check_routes(runbooks, settings.routes)
     archive = open_archive(settings)
     archive.check()
-    async with open_store(settings) as store, _worker(settings, store, archive, concurrency, executor) as worker:
-        intake = Intake(store, worker.queue.defer)
-        site = Site(
-            settings=settings,
-            store=store,
-            queue=worker.queue,
-            intake=intake,
-            runbooks=runbooks,
-            archive=archive,
-            redactor=Redactor(settings.secrets()),
-            access=Access(settings.server.tokens),
-            feed=Feed(store),
-        )
-        feed = asyncio.create_task(site.feed.run(), name="feed")
-        try:
-            await _listen(site, started)
-        finally:
-            site.stopping.set()
-            feed.cancel()
-            await asyncio.gather(feed, return_exceptions=True)
-            await intake.close()
-
-
-async def _listen(site: Site, started: Callable[[str], None] | None) -> None:
-    server = _Server(
-        uvicorn.Config(
-            create_app(site),
-            host=site.settings.server.host,
-            port=site.settings.server.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_CONNECTIONS_SECONDS,
-        )
-    )
-    server.on_exit = site.stopping.set
-    server.on_started = started
-    await server.serve()
+    with (
+        contextlib.closing(_bound(settings)) as listening,
+        contextlib.ExitStack() as kernels,
+    ):
+        execute = executor or _notebooks(settings, archive, concurrency, kernels)
+        async with open_store(settings) as store, _worker(settings, store, execute, concurrency) as worker:
+            site = Site(
+                settings=settings,
+                store=store,
+                queue=worker.queue,
+                intake=Intake(store, worker.queue.defer),
+                runbooks=runbooks,
+                archive=archive,
+                redactor=Redactor(settings.secrets()),
+                access=Access(settings.server.tokens),
+                feed=Feed(store),
+                stopping=stop,
+            )
+            feed = asyncio.create_task(site.feed.run(), name="feed")
+            try:
+                await _Server(site, started).serve(sockets=[listening])
+            finally:
+                feed.cancel()
+                await asyncio.gather(feed, return_exceptions=True)
+                await site.intake.close()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server that says when it has begun, and when it is about to end."""
+    """uvicorn's server, stopped by the site's event instead of by signals that it would raise again afterwards."""
 
-    on_exit: Callable[[], None]
-    on_started: Callable[[str], None] | None
+    def __init__(self, site: Site, tell: Callable[[str], None] | None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(site),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_CONNECTIONS_SECONDS,
+            )
+        )
+        self._stopping = site.stopping
+        self._tell = tell
 
-    async def startup(self, sockets: Any = None) -> None:
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the signals to whoever owns the process."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and say where."""
         await super().startup(sockets=sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            log.info("serving", url=url)
-            if self.on_started is not None:
-                self.on_started(url)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("serving", url=url)
+        if self._tell is not None:
+            self._tell(url)
 
-    async def shutdown(self, sockets: Any = None) -> None:
-        # Streams of events would otherwise be waited for.
-        self.on_exit()
-        await super().shutdown(sockets=sockets)
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to stop."""
+        return await super().on_tick(counter) or self._stopping.is_set()
+
+
+def _bound(settings: Settings) -> socket.socket:
+    server = settings.server
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    try:
+        return socket.create_server((server.host, server.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {server.host} port {server.port}: {error.strerror or error}",
+            remedy="Choose another server.host or server.port, or stop what listens there",
+        ) from None
+
+
+def _stop_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 async def _work(settings: Settings, concurrency: int, executor: Executor | None) -> None:
+    stop = _stop_signals()
     archive = open_archive(settings)
     archive.check()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, stop.set)
-    async with open_store(settings) as store, _worker(settings, store, archive, concurrency, executor):
-        await stop.wait()
-
-
-@contextlib.asynccontextmanager
-async def _worker(
-    settings: Settings, store: Store, archive: Archive, concurrency: int, executor: Executor | None
-) -> AsyncGenerator[Worker]:
-    """The worker with its kernels; they are gone when the block ends."""
     with contextlib.ExitStack() as kernels:
-        if executor is None:
-            pool = kernels.enter_context(KernelPool(concurrency)) if concurrency else None
-            executor = NotebookExecutor(settings, archive, pool)
-        tell = functools.partial(_tell, settings)
-        async with Worker(store, executor, tell, concurrency=concurrency) as worker:
-            yield worker
+        execute = executor or _notebooks(settings, archive, concurrency, kernels)
+        async with open_store(settings) as store, _worker(settings, store, execute, concurrency):
+            await stop.wait()
 
 
-async def _tell(settings: Settings, result: Any) -> None:
-    await announce(result, settings)
+def _notebooks(settings: Settings, archive: Archive, concurrency: int, kernels: contextlib.ExitStack) -> Executor:
+    """The executor of notebooks, with its warm kernels, which are gone when ``kernels`` closes."""
+    pool = kernels.enter_context(KernelPool(concurrency)) if concurrency else None
+    return NotebookExecutor(settings, archive, pool)
+
+
+def _worker(settings: Settings, store: Store, execute: Executor, concurrency: int) -> Worker:
+    async def tell(result: Mapping[str, Any]) -> None:
+        await announce(result, settings)
+
+    return Worker(store, execute, tell, concurrency=concurrency)

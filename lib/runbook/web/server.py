@@ -22,8 +22,8 @@ from runbook.dispatch.executor import NotebookExecutor
 from runbook.dispatch.intake import Intake
 from runbook.dispatch.routing import check_routes
 from runbook.dispatch.worker import CONCURRENCY, Executor, Worker
-from runbook.execution.kernels import KernelPool
 from runbook.errors import ConfigurationError
+from runbook.execution.kernels import KernelPool
 from runbook.redaction import Redactor
 from runbook.reporting.archive import Archive, open_archive
 from runbook.settings import Settings

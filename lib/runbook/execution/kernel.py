@@ -60,7 +60,7 @@ def private_directory() -> Path:
     path = Path(tempfile.mkdtemp(prefix="runbook-k-"))
     if len(str(path)) > _SOCKET_PATH_LIMIT - len("/kernel-000000-5"):
         path.rmdir()
-        path = Path(tempfile.mkdtemp(prefix="runbook-k-", dir="/tmp"))  # noqa: S108 - mkdtemp: ours alone, 0700
+        path = Path(tempfile.mkdtemp(prefix="runbook-k-", dir="/tmp"))
     return path
 
 

@@ -44,11 +44,19 @@ class Facts:
 
     @cached_property
     def refused_for_slots(self) -> bool | None:
-        """Whether the server refused the ordinary role for want of a slot (SQLSTATE 53300)."""
+        """Whether the server as a whole refused the ordinary role for want of a slot (SQLSTATE 53300).
+
+        A role that was let in at another database met that database's limit instead.
+        """
         reading = self.readings.last("connection")
         if self.connection is not None:
-            return bool(self.connection.get("refused_code") == "53300")
+            return self.connection.get("refused_code") == "53300" and not self.refused_at_database
         return True if reading is not None and reading.code == "53300" else None
+
+    @cached_property
+    def refused_at_database(self) -> bool:
+        """Whether the role was refused at its own database and let in at another one of the same server."""
+        return self.connection is not None and self.connection.get("via") == "maintenance database"
 
     @cached_property
     def sees_all(self) -> bool | None:

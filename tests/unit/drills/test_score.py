@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import date, timedelta
 
 from rich.console import Console
@@ -28,7 +29,7 @@ REPORT = {
 
 
 def rendered() -> str:
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(score_table(REPORT))
     return console.export_text()
 

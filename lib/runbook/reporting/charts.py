@@ -159,9 +159,7 @@ def _label_rows(bar: _Bar, max_connections: int) -> int:
     return max((row for *_, row in _placed(bar, max_connections)), default=0) + 1
 
 
-def _draw(
-    axes: Axes, bars: Sequence[_Bar], usable: int, max_connections: int, threshold: float, inches: float
-) -> None:
+def _draw(axes: Axes, bars: Sequence[_Bar], usable: int, max_connections: int, threshold: float, inches: float) -> None:
     left, height, pitch = 62.0, 17.0, 0.34 * 72
     scale, tall = _scale(max_connections), inches * 72
     axes.set_xlim(0, _WIDTH_INCHES * 72)

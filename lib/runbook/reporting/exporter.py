@@ -183,9 +183,7 @@ class ReportExporter(TemplateExporter):  # type: ignore[misc]
 
     def __init__(self) -> None:
         templates = str(Path(__file__).with_name("templates"))
-        super().__init__(
-            template_name="report", extra_template_basedirs=[templates], extra_template_paths=[templates]
-        )
+        super().__init__(template_name="report", extra_template_basedirs=[templates], extra_template_paths=[templates])
         self._narrative = Narrative()
 
     def _create_environment(self) -> jinja2.Environment:
@@ -254,7 +252,9 @@ def _finding(result: Mapping[str, Any]) -> Any:
 
     def shown(data: Mapping[str, Any]) -> Markup:
         if all(data.get(key) == result.get(key) for key in ("outcome", "verdict")):
-            return Markup('<p class="above">The verdict of this run opens this report: <a href="#verdict">see above</a>.</p>')
+            return Markup(
+                '<p class="above">The verdict of this run opens this report: <a href="#verdict">see above</a>.</p>'
+            )
         return Markup(fragment.findings_html(data, style=False))  # noqa: S704 escaped by its template
 
     return shown
@@ -278,4 +278,3 @@ def highlighted(source: str, language: str) -> Markup:
         magic, _, source = source.lstrip().partition("\n")
         magic = f'<span class="cm">{safe.text(magic)}</span>\n'
     return Markup(magic + highlight(source[:40_000], _lexer(language), HtmlFormatter(nowrap=True)))  # noqa: S704
-

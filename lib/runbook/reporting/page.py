@@ -171,15 +171,16 @@ def _headline(outcome: str, causes: Sequence[CauseEntry]) -> str:
     }.get(outcome, words.label(outcome))
 
 
-def _lead(
-    outcome: str, causes: Sequence[CauseEntry], gauge: Gauge, not_checked: Sequence[Mapping[str, Any]]
-) -> str:
+def _lead(outcome: str, causes: Sequence[CauseEntry], gauge: Gauge, not_checked: Sequence[Mapping[str, Any]]) -> str:
     if outcome == "diagnosed":
-        return "; ".join(
-            f"{c.id} {c.tier_word.lower()}, explains {c.share} of the symptom"
-            for c in causes
-            if c.tier in FOUND and not c.role.startswith("consequence")
-        ) + "."
+        return (
+            "; ".join(
+                f"{c.id} {c.tier_word.lower()}, explains {c.share} of the symptom"
+                for c in causes
+                if c.tier in FOUND and not c.role.startswith("consequence")
+            )
+            + "."
+        )
     blind = f"{len(not_checked)} {'source' if len(not_checked) == 1 else 'sources'} could not be read"
     if outcome in ("undetermined", "insufficient_data"):
         return f"{blind}; what would decide is listed below." if not_checked else "What would decide is listed below."

@@ -321,7 +321,9 @@ def notebook(findings: dict[str, Any] | None = None) -> NotebookNode:
 
 
 def _not_configured() -> NotebookNode:
-    html = table_html([], caption="commits", source="github", state="not_configured", reason="github.repository is not set")
+    html = table_html(
+        [], caption="commits", source="github", state="not_configured", reason="github.repository is not set"
+    )
     return new_output("display_data", {"text/html": html})
 
 

@@ -148,7 +148,8 @@ def limit_reached(facts: Facts, kind: str) -> Cause:
                         rests_on=("headroom",), otherwise="refutes", reason=facts.blind),
         ),
         hints=(
-            bench.fact("refused", "our own role was refused at this database and let in at another", facts.refused_at_database, weight=1,
+            bench.fact("refused", "our own role was refused at this database and let in at another",
+                       facts.refused_at_database, weight=1,
                        rests_on=("connection",)),
         ) if kind == "database" else (),
         share=(1.0 if alone else facts.of_used(int(worst["used"]))) if worst else 0.0,

@@ -141,11 +141,11 @@ def limit_reached(facts: Facts, kind: str) -> Cause:
         id=cause,
         name=name,
         gate=bench.gate("used", f"used of the limit of {kind} {worst['name']}" if worst else f"{kind} limits in use",
-                        ratio if rows is not None else None, at_least=1.0, rests_on=("limits", "connection"),
+                        ratio if rows is not None else None, at_least=1.0, rests_on=("limits", "connection"), share=True,
                         reason=facts.blind),
         clauses=(
             bench.weigh("room", "share of usable slots in use on the whole server", facts.used_share, below=0.95,
-                        rests_on=("headroom",), otherwise="refutes", reason=facts.blind),
+                        rests_on=("headroom",), otherwise="refutes", reason=facts.blind, share=True),
         ),
         hints=(
             bench.fact("refused", "our own role was refused at this database and let in at another",
@@ -195,7 +195,7 @@ def pooler_full(facts: Facts) -> Cause:
             bench.weigh("longest", "longest wait", _wait(worst) if worst is not None else None, at_least=1.0, unit="s",
                         rests_on=("pools",)),
             bench.weigh("quiet", "share of usable slots in use in PostgreSQL", facts.used_share,
-                        below=facts.limits.quiet_share, rests_on=("headroom",), reason=facts.blind),
+                        below=facts.limits.quiet_share, rests_on=("headroom",), reason=facts.blind, share=True),
         ),
         share=1.0 if waiting else 0.0,
         details=details,

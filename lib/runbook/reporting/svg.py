@@ -28,15 +28,15 @@ _ATTRIBUTES = frozenset(
     "id class role aria-label aria-hidden viewBox preserveAspectRatio width height x y x1 y1 x2 y2 cx cy r rx ry fx "
     "fy d points dx dy rotate transform gradientTransform patternTransform gradientUnits patternUnits "
     "patternContentUnits clipPathUnits maskUnits offset stop-color stop-opacity fill fill-opacity fill-rule stroke "
-    "stroke-width stroke-opacity stroke-dasharray stroke-dashoffset stroke-linecap stroke-linejoin stroke- "
-    "miterlimit opacity clip-path clip-rule mask marker-start marker-mid marker-end markerWidth markerHeight refX "
+    "stroke-width stroke-opacity stroke-dasharray stroke-dashoffset stroke-linecap stroke-linejoin "
+    "stroke-miterlimit opacity clip-path clip-rule mask marker-start marker-mid marker-end markerWidth markerHeight refX "
     "refY orient spreadMethod font-family font-size font-style font-weight text-anchor dominant-baseline textLength "
     "lengthAdjust letter-spacing startOffset visibility display style".split()
 )
 _PROPERTIES = frozenset(
-    "fill fill-opacity fill-rule stroke stroke-width stroke-opacity stroke-dasharray stroke-dashoffset stroke- "
-    "linecap stroke-linejoin stroke-miterlimit opacity clip-path clip-rule color stop-color stop-opacity font font- "
-    "family font-size font-style font-weight font-variant font-stretch text-anchor dominant-baseline letter-spacing "
+    "fill fill-opacity fill-rule stroke stroke-width stroke-opacity stroke-dasharray stroke-dashoffset "
+    "stroke-linecap stroke-linejoin stroke-miterlimit opacity clip-path clip-rule color stop-color stop-opacity font "
+    "font-family font-size font-style font-weight font-variant font-stretch text-anchor dominant-baseline letter-spacing "
     "text-decoration visibility display white-space".split()
 )
 _LOCAL_URL = re.compile(r"url\(\s*['\"]?#([\w.:-]+)['\"]?\s*\)")

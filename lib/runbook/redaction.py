@@ -81,7 +81,7 @@ _SQL_TOKEN = re.compile(
     r"""
       (?P<comment>/\*.*?(?:\*/|\Z)|--[^\n]*)
     | (?P<identifier>"(?:[^"]|"")*(?:"|\Z))
-    | (?P<dollar>\$(?P<tag>[A-Za-z_][A-Za-z0-9_]*)?\$.*?(?:\$(?P=tag)\$|\Z)|\$\$.*?(?:\$\$|\Z))
+    | (?P<dollar>\$\$.*?(?:\$\$|\Z)|\$(?P<tag>[A-Za-z_][A-Za-z0-9_]*)\$.*?(?:\$(?P=tag)\$|\Z))
     | (?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z))
     | (?P<string>(?:\b(?:[uU]&|[bBxXnN]))?'(?:[^']|'')*(?:'|\Z))
     | (?P<placeholder>\$\d+)

@@ -1,0 +1,443 @@
+"""PostgreSQL, read only: one diagnosing connection, one statement at a time, nothing that could make things worse.
+
+Each statement goes alone, by the extended protocol, inside ``BEGIN READ ONLY`` with ``statement_timeout`` and
+``lock_timeout``, and its rows are capped. Read-only is no guard against functions that act, so with a role that is
+superuser or may signal only statements that ship with the library are run. When the server has no slot left, the
+reason is learned from the raw start-up conversation and the reserve is tried. Works on versions 13 to 18.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from runbook.connectors import postgres_startup
+from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
+from runbook.connectors.postgres_values import plain
+from runbook.result import Reading, ReadingState
+
+if TYPE_CHECKING:
+    import psycopg
+
+APPLICATION_NAME = "runbook:diagnose"
+CONNECT_SECONDS = 3
+STATEMENT_SECONDS = 5
+LIMIT_SECONDS = 12.0
+"""Whole time for one reading: waiting for the turn, connecting (twice at most), the statement, its rows."""
+ROW_CAP = 1000
+IDLE_CLOSE_SECONDS = 3.0
+"""A diagnosing connection that nothing asked for so long gives its slot back."""
+
+# One simple-protocol message; SET LOCAL, since a transaction pooler keeps nothing else (and refuses ``options``).
+_BEGIN = (
+    "BEGIN READ ONLY; "
+    f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; SET LOCAL lock_timeout = '500ms'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL TimeZone = 'UTC'; "
+    "SET LOCAL search_path = pg_catalog, public"
+)
+_PLACEHOLDER = re.compile(r"%\((\w+)\)[sbt]")
+_STATES: dict[str, ReadingState] = {
+    "57014": "timeout",
+    "55P03": "timeout",
+    "42501": "permission_denied",
+    "42P01": "not_configured",  # the relation of an extension that is not installed
+    "42883": "not_configured",
+    "55000": "not_configured",  # installed, and not in shared_preload_libraries
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How the connection came about and what its role can see and do."""
+
+    #: ``dsn``, ``maintenance database`` or ``reserve``.
+    via: str
+    facts: Mapping[str, Any]
+
+    @property
+    def dangerous(self) -> str:
+        """What the role could do that a diagnosing role should not; empty for a proper one."""
+        powers = {
+            "superuser": "is a superuser",
+            "may_signal": "may signal other sessions",
+            "may_touch_host": "may run programs or write files on the host",
+        }
+        return ", ".join(text for key, text in powers.items() if self.facts.get(key))
+
+
+@functools.lru_cache(maxsize=64)
+def probe_sql(name: str) -> str:
+    """The text of one of the library's own statements (``connectors/sql/<name>.sql``)."""
+    return importlib.resources.files("runbook.connectors").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def digest(sql: str) -> str:
+    """Identity of a statement whatever its white space."""
+    return hashlib.sha256(" ".join(sql.split()).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def shipped_digests() -> frozenset[str]:
+    """Digests of the statements that ship in the notebooks; ``runbook lint`` holds the list against them."""
+    listed = importlib.resources.files("runbook.connectors").joinpath("sql", "shipped.json").read_text(encoding="utf-8")
+    return frozenset(json.loads(listed).values())
+
+
+def placeholders(sql: str) -> list[str]:
+    """Names of the bind parameters ``%(name)s`` in a statement."""
+    return list(dict.fromkeys(_PLACEHOLDER.findall(sql)))
+
+
+class Postgres(Connector):
+    """One server, as the diagnosing role sees it.
+
+    Parameters
+    ----------
+    dsn
+        The diagnosing role; ``None`` when not configured.
+    reserve_dsn
+        A role that may use reserved slots; asked only when ``dsn`` is refused for want of a slot.
+    """
+
+    source = "postgresql"
+
+    def __init__(self, context: Context, dsn: str | None, reserve_dsn: str | None = None) -> None:
+        import psycopg
+
+        self.failures = (psycopg.Error, OSError)
+        self._dsn, self._reserve_dsn = dsn, reserve_dsn
+        self._conninfo = _parsed(dsn) if dsn else {}
+        self._conn: psycopg.Connection[Any] | None = None
+        self._turn: contextlib.ExitStack | None = None
+        self._lock = threading.RLock()
+        self._idle: threading.Timer | None = None
+        self._refusal: tuple[float, Failure] | None = None
+        self.access: Access | None = None
+        #: The refusal that the configured role met, when the connection came about in another way or not at all.
+        self.refused: postgres_startup.Startup | None = None
+        super().__init__(context, _target(self._conninfo) if dsn else "postgresql")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server listens on this very host, so that its processes and sockets can be looked at."""
+        host = self._conninfo.get("host", "")
+        return bool(self._dsn) and (host.startswith(("/", "@")) or host in ("", "localhost", "127.0.0.1", "::1"))
+
+    @property
+    def port(self) -> int:
+        """TCP port (or socket number) of the server."""
+        return int(self._conninfo.get("port") or 5432)
+
+    # -- readings ---------------------------------------------------------------------------------------------------
+
+    def probe(self, name: str, *, label: str = "", row_cap: int = 5000) -> Reading:
+        """One of the library's own statements, read under its own name or under ``label``."""
+        return self._query(label or name, probe_sql(name), None, row_cap=row_cap, own=True)
+
+    def pulse(self) -> None:
+        """One sample of the symptom: the headroom and what running sessions do."""
+        self.probe("headroom")
+        self.probe("activity")
+
+    def query(
+        self, name: str, sql: str, parameters: Mapping[str, Any] | None = None, *, row_cap: int = ROW_CAP
+    ) -> Reading:
+        """One statement of an author's, its parameters bound, never interpolated.
+
+        Raises
+        ------
+        KeyError
+            A placeholder has no value.
+        """
+        wanted = placeholders(sql)
+        bound = {key: (parameters or {})[key] for key in wanted} if wanted else None
+        return self._query(name, sql, bound, row_cap=row_cap, own=digest(sql) in shipped_digests())
+
+    def connect(self, name: str = "connection") -> Reading:
+        """Whether and how the configured role gets a connection: the first reading of a run."""
+        if not self._dsn:
+            return self.missing(name, "(connect)", _not_configured())
+
+        def fetch() -> Fetched:
+            with self._lock:
+                self._connected()
+                self._rest()
+                assert self.access is not None
+                refused = self.refused
+                return Fetched(
+                    value={
+                        "via": self.access.via,
+                        "refused": refused is not None,
+                        "refused_code": refused.code if refused else "",
+                        "refused_stage": refused.stage if refused else "",
+                        "refused_message": refused.message if refused else "",
+                        "powers": self.access.dangerous,
+                        **self.access.facts,
+                    }
+                )
+
+        return self.read(name, "(connect) " + probe_sql("access"), fetch, limit_seconds=LIMIT_SECONDS)
+
+    def replication_startup(self, name: str = "replication_startup") -> Reading:
+        """Whether a replication connection would be let in, asked without logging in or holding a walsender slot."""
+        if not self._dsn:
+            return self.missing(name, "(replication start-up message)", _not_configured())
+
+        def fetch() -> Fetched:
+            answer = postgres_startup.attempt(self._conninfo, seconds=CONNECT_SECONDS, replication=True)
+            if answer.stage == "network":
+                raise Unavailable(postgres_startup.failure(answer))
+            return Fetched(value={"refused": bool(answer.code), "code": answer.code, "message": answer.message})
+
+        return self.read(name, "(replication start-up message)", fetch, limit_seconds=LIMIT_SECONDS)
+
+    def _query(self, name: str, sql: str, parameters: Mapping[str, Any] | None, *, row_cap: int, own: bool) -> Reading:
+        if not self._dsn:
+            return self.missing(name, sql, _not_configured())
+
+        def fetch() -> Fetched:
+            with self._lock:
+                conn = self._connected()
+                if not own and self.access is not None and self.access.dangerous:
+                    raise Unavailable(
+                        Failure(
+                            state="permission_denied",
+                            reason=f"not run: the diagnosing role {self.access.dangerous}, and with such a role only "
+                            "statements that ship with the library are run",
+                        )
+                    )
+                try:
+                    rows, more = _rows(conn, sql, parameters, row_cap)
+                finally:
+                    self._rest()
+            return Fetched(value=rows, partial=f"only the first {row_cap} rows" if more else "")
+
+        return self.read(name, sql.strip(), fetch, limit_seconds=LIMIT_SECONDS)
+
+    # -- the connection ---------------------------------------------------------------------------------------------
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._conn is not None and not self._conn.closed:
+            return self._conn
+        if self._refusal is not None and time.monotonic() < self._refusal[0]:
+            raise Unavailable(self._refusal[1])  # a burning server is not asked again for every cell
+        self._close()
+        began = time.monotonic()
+        turn = contextlib.ExitStack()
+        try:
+            turn.enter_context(_turn(self.target))
+            self._conn, via = self._open()
+        except Unavailable as unavailable:
+            turn.close()
+            now = time.monotonic()
+            self._refusal = (now + max(1.0, 5 * (now - began)), unavailable.failure)
+            raise
+        except BaseException:
+            turn.close()
+            raise
+        self._turn = turn
+        try:
+            facts = _rows(self._conn, probe_sql("access"), None, 1)[0][0]
+        except BaseException:
+            self._close()
+            raise
+        self.access = Access(via=via, facts=facts)
+        return self._conn
+
+    def _open(self) -> tuple[psycopg.Connection[Any], str]:
+        """A connection and how it was had: the role's own, by another database, or by the reserve."""
+        import psycopg
+
+        assert self._dsn is not None
+        try:
+            conn = _psycopg_connect(self._dsn)
+        except psycopg.errors.ConnectionTimeout:
+            raise Unavailable(Failure(state="timeout", reason=f"no connection within {CONNECT_SECONDS} s")) from None
+        except psycopg.OperationalError:
+            startup = postgres_startup.attempt(self._conninfo, seconds=CONNECT_SECONDS)
+        else:
+            self.refused = None
+            return conn, "dsn"
+        if startup.stage == "accepted":  # it was a passing refusal, or a method that only libpq speaks
+            with contextlib.suppress(psycopg.OperationalError):
+                return _psycopg_connect(self._dsn), "dsn"
+            startup = replace(startup, stage="network", code="", message="the server refused the connection")
+        self.refused = startup
+        if startup.refused_for_slots:
+            for via, dsn in self._ways_in(startup):
+                with contextlib.suppress(psycopg.OperationalError):
+                    return _psycopg_connect(dsn), via
+        raise Unavailable(postgres_startup.failure(startup))
+
+    def _ways_in(self, startup: postgres_startup.Startup) -> Iterator[tuple[str, str]]:
+        from psycopg.conninfo import make_conninfo
+
+        if startup.stage == "after_authentication":  # the limit may be the database's own: look in by another door
+            for database in ("postgres", "template1"):
+                if database != self._conninfo.get("dbname"):
+                    yield "maintenance database", make_conninfo(self._dsn or "", dbname=database)
+        if self._reserve_dsn:
+            yield "reserve", self._reserve_dsn
+
+    def _rest(self) -> None:
+        """Give the slot back when nobody asks again soon."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = threading.Timer(IDLE_CLOSE_SECONDS, self.close)
+        self._idle.daemon = True
+        self._idle.start()
+
+    def close(self) -> None:
+        """Give the connection and the turn back; the next reading opens them again."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+        if self._turn is not None:
+            self._turn.close()
+            self._turn = None
+
+    def abort(self) -> None:
+        """Cut the socket under a statement that did not end; the connection is dropped."""
+        conn = self._conn
+        if conn is not None and not conn.closed:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(conn.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+
+    def failure(self, error: Exception) -> Failure:
+        import psycopg
+
+        if isinstance(error, psycopg.Error):
+            code = error.sqlstate or ""
+            said = (error.diag.message_primary or str(error).strip().split("\n")[0])[:300]
+            state = _STATES.get(code)
+            if state is None:
+                state = "unreachable" if not code or code.startswith(("08", "57")) else "partial"
+            return Failure(state=state, reason=f"{said} (SQLSTATE {code})" if code else said, code=code)
+        return Failure(state="unreachable", reason=str(error))
+
+
+def _not_configured() -> Failure:
+    return Failure(state="not_configured", reason="postgres.dsn is not set")
+
+
+def _parsed(dsn: str) -> dict[str, str]:
+    """The first host of a DSN with what belongs to it; environment and service files as libpq takes them.
+
+    An unusable DSN gives an empty mapping: the connection attempt will say what is wrong with it.
+    """
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        values = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
+    except psycopg.ProgrammingError:
+        return {}
+    defaults = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE", "password": "PGPASSWORD"}
+    for key, variable in defaults.items():
+        if key not in values and os.environ.get(variable):
+            values[key] = os.environ[variable]
+    return values | {key: values[key].split(",")[0] for key in ("host", "port") if key in values}
+
+
+def _target(conninfo: Mapping[str, str]) -> str:
+    host = conninfo.get("host") or "local"
+    return f"{host}:{conninfo.get('port') or 5432}/{conninfo.get('dbname') or conninfo.get('user') or ''}"
+
+
+def _psycopg_connect(dsn: str) -> psycopg.Connection[Any]:
+    import psycopg
+
+    return psycopg.connect(
+        dsn,
+        autocommit=True,
+        connect_timeout=CONNECT_SECONDS,
+        application_name=APPLICATION_NAME,
+        prepare_threshold=None,
+        keepalives=1,
+        keepalives_idle=5,
+        tcp_user_timeout=STATEMENT_SECONDS * 2000,
+    )
+
+
+def _rows(
+    conn: psycopg.Connection[Any], sql: str, parameters: Mapping[str, Any] | None, cap: int
+) -> tuple[list[dict[str, Any]], bool]:
+    """At most ``cap`` rows of one statement, and whether there were more.
+
+    ``stream`` sends by the extended protocol, which takes one statement and no more, and lets us stop reading.
+    """
+    import psycopg
+    from psycopg.rows import dict_row
+
+    conn.execute(_BEGIN)
+    try:
+        found: list[dict[str, Any]] = []
+        with conn.cursor(row_factory=dict_row) as cursor:
+            stream = cast("Generator[dict[str, Any]]", cursor.stream(sql, parameters))
+            with contextlib.closing(stream):
+                for row in stream:
+                    if len(found) == cap:
+                        return found, True
+                    found.append({key: plain(value) for key, value in row.items()})
+        return found, False
+    finally:
+        if not conn.closed:
+            with contextlib.suppress(psycopg.OperationalError):
+                conn.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def _turn(target: str, *, seconds: float = 8.0) -> Iterator[None]:
+    """One diagnosing connection a database, across the processes of this user on this host.
+
+    Raises
+    ------
+    Unavailable
+        The others took longer than ``seconds``.
+    """
+    directory = Path(tempfile.gettempdir()) / f"runbook-{os.geteuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if directory.stat().st_uid != os.geteuid():
+        raise Unavailable(Failure(state="partial", reason=f"{directory} belongs to somebody else"))
+    path = directory / f"postgresql-{hashlib.sha256(target.encode()).hexdigest()[:16]}.lock"
+    deadline = time.monotonic() + seconds
+    with path.open("w") as handle:
+        while not _locked(handle.fileno()):
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    Failure(
+                        state="rate_limited", reason="other runs hold the one diagnosing connection of this database"
+                    )
+                )
+            time.sleep(0.02)
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

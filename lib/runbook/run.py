@@ -1,0 +1,337 @@
+"""Run: what a notebook holds while it runs.
+
+``start`` gives a run its connectors, its recording and its samples; ``Run.conclude`` hands the recorded readings to a
+pure diagnosis and displays what came out. The same cells run headless and in JupyterLab: a driver leaves a *lease*
+(run id, diagnosing settings, where to record) before the first cell, and without one the settings in force are used.
+A run holds diagnosing credentials only.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runbook import settings as settings_module
+from runbook.connectors.base import Context, utc_now
+from runbook.recording import Recorder
+from runbook.redaction import Redactor, environment_secrets
+from runbook.result import RESULT_MIME, Findings, Reading
+
+if TYPE_CHECKING:
+    from runbook.connectors.pgbouncer import PgBouncer
+    from runbook.connectors.postgres import Postgres
+    from runbook.connectors.shell import Shell
+    from runbook.settings import Settings
+
+Diagnosis = Callable[[Sequence[Reading], Mapping[str, Any]], Findings]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """What a driver leaves in a kernel before the first cell."""
+
+    run_id: str
+    runbook: str
+    recording: Path | None
+    settings: Settings
+    alert: Mapping[str, Any] | None = None
+
+
+@dataclass
+class _Kernel:
+    """The state of this kernel: at most one lease, at most one current run."""
+
+    lease: Lease | None = None
+    run: Run | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_kernel = _Kernel()
+
+
+def accept_lease(payload: str) -> None:
+    """Take a driver's lease (JSON); :func:`start` uses it."""
+    values = json.loads(payload)
+    _kernel.lease = Lease(
+        run_id=values["run_id"],
+        runbook=values["runbook"],
+        recording=Path(values["recording"]) if values.get("recording") else None,
+        settings=settings_module.from_plain(values["settings"]),
+        alert=values.get("alert"),
+    )
+
+
+def current() -> Run:
+    """The run of this kernel.
+
+    Raises
+    ------
+    LookupError
+        ``start`` has not been called yet.
+    """
+    if _kernel.run is None:
+        raise LookupError("no run yet: the cell with run = start(…) comes first")
+    return _kernel.run
+
+
+def start(runbook: str, **parameters: Any) -> Run:
+    """Begin a run of ``runbook`` with these parameters, and make ``%%sql`` and ``%%sh`` speak to its systems."""
+    lease = _kernel.lease
+    if lease is None or lease.runbook != runbook:
+        service = str(parameters.get("service", ""))
+        configured = settings_module.load().for_service(service)
+        lease = Lease(
+            run_id=f"interactive-{uuid.uuid4().hex[:12]}",
+            runbook=runbook,
+            recording=None,
+            settings=settings_module.from_plain(configured.diagnosing()),
+        )
+    if _kernel.run is not None:
+        _kernel.run.close()
+    _kernel.run = Run(lease, parameters)
+    _register_magics()
+    return _kernel.run
+
+
+def _register_magics() -> None:
+    try:
+        from IPython.core.getipython import get_ipython
+    except ImportError:
+        return
+    shell = get_ipython()
+    if shell is not None:
+        shell.extension_manager.load_extension("runbook.magics")
+
+
+class Run:
+    """One run: its parameters, its connectors, its readings, what it concludes."""
+
+    def __init__(self, lease: Lease, parameters: Mapping[str, Any]) -> None:
+        self.id = lease.run_id
+        self.runbook = lease.runbook
+        self.parameters = dict(parameters)
+        self.alert = lease.alert
+        self.settings = lease.settings
+        self.findings: Findings | None = None
+        secrets = [*lease.settings.secrets(), *environment_secrets(os.environ)]
+        self.context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets))
+        self._sampler: _Sampler | None = None
+        self.started_at = self.context.now()
+        self.window = _window(self.started_at, self.parameters)
+
+    @property
+    def readings(self) -> list[Reading]:
+        """All readings so far."""
+        return self.context.recorder.readings
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """The PostgreSQL under diagnosis."""
+        from runbook.connectors.postgres import Postgres
+
+        section = self.settings.postgres
+        return Postgres(self.context, _clear(section.dsn), _clear(section.reserve_dsn))
+
+    @cached_property
+    def pgbouncer(self) -> PgBouncer:
+        """The pooler before it."""
+        from runbook.connectors.pgbouncer import PgBouncer
+
+        return PgBouncer(self.context, _clear(self.settings.postgres.pgbouncer_dsn))
+
+    @cached_property
+    def shell(self) -> Shell:
+        """Commands on this host."""
+        from runbook.connectors.shell import Shell
+
+        return Shell(self.context)
+
+    def sample(self, take: Callable[[], object], *, samples: int, seconds: float) -> None:
+        """Call ``take`` ``samples`` times, ``seconds`` apart, while the notebook goes on; the first time is now."""
+        take()
+        self._sampler = _Sampler(take, samples - 1, seconds)
+
+    def wait_for_samples(self) -> None:
+        """Return when the last sample is in."""
+        if self._sampler is not None:
+            self._sampler.wait()
+
+    def conclude(self, diagnose: Diagnosis) -> None:
+        """Hand the readings to ``diagnose`` and display its findings as the run's result."""
+        self.wait_for_samples()
+        self.findings = diagnose(self.readings, self.parameters)
+        self._display(self.findings)
+
+    # -- what a cell shows ------------------------------------------------------------------------------------------
+
+    def show(self, reading: Reading | None, caption: str = "") -> None:
+        """Show a reading: its rows, or why it is unknown."""
+        from runbook.reporting.readings import reading_html
+
+        if reading is not None:
+            self._html(reading_html(reading, caption=caption))
+
+    def last(self, name: str) -> Reading | None:
+        """The latest reading of that name."""
+        return next((r for r in reversed(self.readings) if r.name == name), None)
+
+    def last_row(self, name: str) -> dict[str, Any] | None:
+        """First row of the latest reading of that name; ``None`` when it is unknown or empty."""
+        reading = self.last(name)
+        return reading.rows[0] if reading is not None and reading.known and reading.rows else None
+
+    def not_read(self, name: str, source: str, *, setting: str) -> Reading:
+        """Record that a source is not asked, since ``setting`` is not set or this version has no connector for it."""
+        section, _, key = setting.partition(".")
+        is_set = bool(getattr(getattr(self.settings, section), key))
+        reason = "this version has no connector for it yet" if is_set else f"{setting} is not set"
+        return self.context.recorder.add(
+            Reading(
+                name=name,
+                source=source,
+                target=source,
+                query="",
+                measured_at=self.context.now().isoformat(timespec="milliseconds"),
+                duration_ms=0.0,
+                state="not_configured",
+                reason=reason,
+            )
+        )
+
+    @property
+    def window_start(self) -> str:
+        """Begin of the window, ISO 8601 in UTC to the second."""
+        return self.window[0].isoformat(timespec="seconds")
+
+    def connections_chart(self) -> Any:
+        """Sessions by state against the limit; nothing when they are unknown."""
+        from collections import Counter
+
+        from runbook.reporting.charts import connections_by_state
+
+        headroom, sessions = self.last_row("headroom"), self.last("sessions")
+        if headroom is None or headroom["hidden_rows"] or sessions is None or not sessions.known:
+            return None
+        return connections_by_state(
+            Counter(str(s["state"]) for s in sessions.rows),
+            usable=int(headroom["usable"]),
+            max_connections=int(headroom["max_connections"]),
+            threshold_share=float(self.parameters.get("threshold_percent", 80)) / 100,
+        )
+
+    def show_lock_tree(self, blockers: Reading) -> None:
+        """Show the ``blockers`` reading from the root down."""
+        from runbook.diagnosis.locks import forest
+        from runbook.reporting.readings import lock_tree_html
+
+        if blockers.known and blockers.rows:
+            self._html(lock_tree_html(forest(blockers.rows).lines()))
+        else:
+            self.show(blockers, "Lock waits")
+
+    def show_actions(self) -> None:
+        """Show the proposed actions with what to copy."""
+        from runbook.reporting.readings import actions_html
+
+        self._html(actions_html([] if self.findings is None else self.findings.as_dict()["actions"]))
+
+    def show_checks(self, checks: Sequence[Mapping[str, Any]]) -> None:
+        """Show guards that are or are not in place."""
+        from runbook.reporting.tables import table_html
+
+        words = {True: "yes", False: "no", None: "unknown"}
+        self._html(table_html([{**c, "holds": words[c["holds"]]} for c in checks], caption="Guards"))
+
+    def show_message(self) -> None:
+        """Show a draft for the incident channel."""
+        from runbook.reporting.readings import message_draft
+
+        if self.findings is not None:
+            self._html(f"<pre>{html.escape(message_draft(self.findings.as_dict(), self.runbook))}</pre>")
+
+    @staticmethod
+    def _html(text: str) -> None:
+        from IPython.display import HTML, display
+
+        display(HTML(text))
+
+    def _display(self, findings: Findings) -> None:
+        from IPython.display import display
+
+        from runbook.reporting.fragment import findings_html
+
+        plain = findings.as_dict()
+        leading = [f"{v['cause']} {v['name']} ({v['tier']})" for v in plain["verdict"] if v["tier"] == "confirmed"]
+        text = f"{findings.outcome}: {', '.join(leading) or 'no confirmed cause'}"
+        display({RESULT_MIME: plain, "text/html": findings_html(plain), "text/plain": text}, raw=True)
+
+    def close(self) -> None:
+        """Give back what the run holds."""
+        if self._sampler is not None:
+            self._sampler.cancel()
+        if "postgres" in self.__dict__:
+            self.postgres.close()
+        self.context.recorder.close()
+
+    def __repr__(self) -> str:
+        return f"run {self.id} of {self.runbook}, window {self.window[0]:%Y-%m-%d %H:%M} to {self.window[1]:%H:%M} UTC"
+
+
+def _clear(secret: Any) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
+
+
+def _window(now: datetime, parameters: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    """The stretch of time that the run looks at: from ``window_minutes`` before the alert began until now."""
+    anchor = now
+    if parameters.get("alert_at"):
+        try:
+            anchor = datetime.fromisoformat(str(parameters["alert_at"]))
+        except ValueError:
+            anchor = now
+        if anchor.tzinfo is None or anchor > now:
+            anchor = now
+    return anchor - timedelta(minutes=float(parameters.get("window_minutes", 30))), now
+
+
+class _Sampler:
+    """Takes the remaining samples on a thread of its own."""
+
+    def __init__(self, take: Callable[[], object], count: int, seconds: float) -> None:
+        self._stop = threading.Event()
+        self._error: Exception | None = None
+        self._take, self._count, self._seconds = take, count, seconds
+        self._thread = threading.Thread(target=self._work, name="samples", daemon=True)
+        if count > 0:
+            self._thread.start()
+
+    def _work(self) -> None:
+        began = utc_now()
+        for number in range(1, self._count + 1):
+            due = self._seconds * number - (utc_now() - began).total_seconds()
+            if self._stop.wait(max(0.0, due)):
+                return
+            try:
+                self._take()
+            except Exception as error:  # noqa: BLE001 - raised again by wait(), in the cell that needs the samples
+                self._error = error
+                return
+
+    def wait(self) -> None:
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def cancel(self) -> None:
+        self._stop.set()

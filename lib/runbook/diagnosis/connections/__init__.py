@@ -9,6 +9,7 @@ from runbook.diagnosis import verdict
 from runbook.diagnosis.connections import barriers, holders
 from runbook.diagnosis.connections.facts import Facts
 from runbook.diagnosis.connections.limits import Limits
+from runbook.diagnosis.connections.prevention import prevention
 from runbook.diagnosis.connections.proposals import propose
 from runbook.diagnosis.connections.symptom import Face, faces, is_breached, shown
 from runbook.diagnosis.evidence import Bench
@@ -16,13 +17,14 @@ from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.verdict import Cause
 from runbook.result import Findings, NotChecked, Reading, Verdict
 
+__all__ = ["diagnose", "prevention"]
+
 HEALTHY = "P00"
 
-EXPLAINS: tuple[tuple[str, str], ...] = tuple(
-    (a, b)
-    for a in ("P02", "P02a", "P02b", "P02c", "P01", "P03", "P09")
-    for b in ("P10", "P06", "P07", "P11")
-) + (("P01", "P14"),)  # fmt: skip
+EXPLAINS: tuple[tuple[str, str], ...] = (
+    *((a, b) for a in ("P02", "P02a", "P02b", "P02c", "P01", "P03", "P09") for b in ("P10", "P06", "P07", "P11")),
+    ("P01", "P14"),
+)
 """Static edges: sessions that pile up, leak or run long use up pools and limits before them."""
 
 POSTGRESQL = "postgresql"
@@ -119,6 +121,8 @@ def _impact(facts: Facts, verdicts: Sequence[Verdict], symptom_faces: Sequence[F
         return "Unknown: the sessions of the server could not be seen."
     room = max(0, facts.usable - facts.used)
     level = f"{facts.used} of {facts.usable} usable slots in use, {room} left"
+    if facts.refused_at_database:
+        level += "; connects to the database itself are refused"
     waiting = sum(v.details.get("blocked", 0) for v in verdicts if verdict.found(v.tier))
     if waiting:
         level += f"; {waiting} sessions wait for locks"

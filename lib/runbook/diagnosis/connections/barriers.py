@@ -136,7 +136,6 @@ def limit_reached(facts: Facts, kind: str) -> Cause:
     worst = max(limited, key=lambda r: (int(r["used"]) / int(r["connection_limit"]), int(r["used"]), r["name"]),
                 default=None)  # fmt: skip
     ratio = int(worst["used"]) / int(worst["connection_limit"]) if worst else 0.0
-    refused = facts.connection is not None and facts.connection.get("via") == "maintenance database"
     alone = not facts.short_of_slots and not (facts.forest is not None and facts.forest.sessions)
     return Cause(
         id=cause,
@@ -149,7 +148,7 @@ def limit_reached(facts: Facts, kind: str) -> Cause:
                         rests_on=("headroom",), otherwise="refutes", reason=facts.blind),
         ),
         hints=(
-            bench.fact("refused", "our own role was refused at this database and let in at another", refused, weight=1,
+            bench.fact("refused", "our own role was refused at this database and let in at another", facts.refused_at_database, weight=1,
                        rests_on=("connection",)),
         ) if kind == "database" else (),
         share=(1.0 if alone else facts.of_used(int(worst["used"]))) if worst else 0.0,

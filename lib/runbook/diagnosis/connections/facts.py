@@ -44,11 +44,19 @@ class Facts:
 
     @cached_property
     def refused_for_slots(self) -> bool | None:
-        """Whether the server refused the ordinary role for want of a slot (SQLSTATE 53300)."""
+        """Whether the server as a whole refused the ordinary role for want of a slot (SQLSTATE 53300).
+
+        A role that was let in at another database met that database's limit instead.
+        """
         reading = self.readings.last("connection")
         if self.connection is not None:
-            return bool(self.connection.get("refused_code") == "53300")
+            return self.connection.get("refused_code") == "53300" and not self.refused_at_database
         return True if reading is not None and reading.code == "53300" else None
+
+    @cached_property
+    def refused_at_database(self) -> bool:
+        """Whether the role was refused at its own database and let in at another one of the same server."""
+        return self.connection is not None and self.connection.get("via") == "maintenance database"
 
     @cached_property
     def sees_all(self) -> bool | None:
@@ -140,7 +148,7 @@ class Facts:
 
     @cached_property
     def orphans(self) -> list[Row]:
-        """Sessions whose client is gone: the server's socket was closed from the other side, or nobody reads from it."""
+        """Sessions whose client is gone: it has closed its end of the socket, or reads nothing any more."""
         gone = self.closed_peers or frozenset()
         return [
             s

@@ -81,7 +81,7 @@ def slow_query_saturation(facts: Facts) -> Cause:
     bench, limits, running = Bench("P03", facts.readings), facts.limits, facts.running
     mean = facts.running_mean
     named = [dict(r) | {"statement": str(r.get("query_id") or r.get("query"))} for r in running or []]
-    (_statement,), of_one = leading(named, ["statement"])
+    _, of_one = leading(named, ["statement"])
     per_core = mean / facts.cores if mean is not None and facts.cores else None
     (owner,), _ = leading([dict(r) | {"owner": application(r)[0]} for r in of_one], ["owner"])
     return Cause(
@@ -166,7 +166,7 @@ def reconnect_storm(facts: Facts) -> Cause:
     born = len(young) if young is not None else None
     share = (born / facts.used if facts.used else 0.0) if born is not None and facts.used is not None else None
     groups = [dict(r) | {"owner": " ".join(application(r)).strip()} for r in young or []]
-    (owner,), of_one = leading(groups, ["owner"])
+    _, of_one = leading(groups, ["owner"])
     return Cause(
         id="P05",
         name="reconnect storm",
@@ -196,7 +196,8 @@ def half_open_logins(facts: Facts) -> Cause:
     bench, limits, sample = Bench("P08", facts.readings), facts.limits, facts.headroom
     starting = int(sample["starting"]) if sample else None
     titles = len(facts.half_open) if facts.half_open is not None else None
-    under_way = max((n for n in (starting, titles) if n is not None), default=None)
+    counts = [n for n in (starting, titles) if n is not None]
+    under_way = max(counts) if counts else None
     total = int(sample["max_connections"]) if sample else max(facts.server_processes, under_way or 0)
     finished = facts.clients(sample) - int(sample["starting"]) if sample else None
     refused = facts.refused_for_slots

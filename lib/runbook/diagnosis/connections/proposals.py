@@ -163,7 +163,7 @@ def _leak(verdict: Verdict, facts: Facts) -> list[Action]:
                 undo=f"ALTER ROLE {identifier(role)} RESET idle_in_transaction_session_timeout;",
                 needs="CREATEROLE with ADMIN on the role",
                 targets=[{"role": role}],
-                preconditions=(Precondition(label="holds for new sessions only: end the old ones as well", holds=None),),
+                preconditions=(Precondition(label="holds for new sessions only: end the old ones too", holds=None),),
             )
         )  # fmt: skip
     return actions
@@ -308,7 +308,8 @@ def _app_pool(verdict: Verdict, facts: Facts) -> list[Action]:
 def _walsenders(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
         _by_hand(
-            "P13", "postgres.end_walsender", "End a replication connection that nobody needs; raise max_wal_senders later",
+            "P13", "postgres.end_walsender",
+            "End a replication connection that nobody needs, raise max_wal_senders later",
             "SELECT pid, application_name, client_addr, state, backend_start FROM pg_stat_replication;",
             undo="the receiver reconnects by itself", needs="superuser decides; max_wal_senders needs a restart",
         )

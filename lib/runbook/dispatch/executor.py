@@ -1,0 +1,47 @@
+"""The executor that the worker uses in earnest: a claimed run through papermill into the archive."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from runbook.settings import Settings
+from runbook.store.rows import Claim
+
+if TYPE_CHECKING:
+    from runbook.execution.kernels import KernelPool
+    from runbook.reporting.archive import Archive
+
+
+class NotebookExecutor:
+    """Executes a run's notebook, on a warm kernel of ``pool`` where there is one."""
+
+    def __init__(self, settings: Settings, archive: Archive, pool: KernelPool | None = None) -> None:
+        self._settings = settings
+        self._archive = archive
+        self._pool = pool
+
+    def __call__(
+        self, claim: Claim, *, progress: Callable[[Mapping[str, Any]], None], cancel: threading.Event
+    ) -> dict[str, Any]:
+        """See :class:`runbook.dispatch.worker.Executor`."""
+        from runbook.execution.execute import RunRequest, execute
+
+        request = RunRequest(
+            run_id=claim.run_id,
+            runbook=claim.runbook,
+            parameters=claim.parameters,
+            alert=claim.alert,
+            incident_id=claim.incident_id,
+            queued_at=claim.queued_at,
+        )
+        return execute(
+            request,
+            self._settings,
+            archive=self._archive,
+            pool=self._pool,
+            progress=lambda step: progress(asdict(step)),
+            cancel=cancel,
+        )

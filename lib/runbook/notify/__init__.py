@@ -1,0 +1,1 @@
+"""Messages about runs to people: what is sent, and the sending."""

@@ -1,0 +1,1 @@
+"""The service over HTTP: alerts in, runs and reports out."""

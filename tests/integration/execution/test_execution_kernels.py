@@ -245,7 +245,7 @@ def test_an_interrupt_from_the_terminal_ends_the_run_with_a_report_and_orphans_n
         kernels = [int(pid) for pid in children.stdout.split()]
         assert kernels
         os.killpg(driver.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-        state, error = json.loads([line for line in driver.stdout if line.startswith("[\"")][0])
+        state, error = json.loads([line for line in driver.stdout if line.startswith('["')][0])
     assert (state, error["name"], error["cell"]) == ("interrupted", "Interrupted", "5 · Waiting")
     wait_until(lambda: not any(map(running, kernels)))
 
@@ -286,7 +286,9 @@ def test_the_provisioner_starts_a_local_kernel_where_no_zygote_is_configured(tmp
 def test_a_lease_that_the_kernel_refuses_fails_the_run_without_telling_what_was_in_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runbook.execution.execute._Run._lease", lambda *_: "secret = 'canary-77'; raise ValueError('no')")
+    monkeypatch.setattr(
+        "runbook.execution.execute._Run._lease", lambda *_: "secret = 'canary-77'; raise ValueError('no')"
+    )
     result = bench.run(READ, CONCLUDE)
     assert result["state"] == "failed"
     assert result["error"]["name"] == "KernelFailed"

@@ -79,7 +79,9 @@ def _causes(facts: Facts) -> list[Cause]:
         barriers.walsenders_used_up(facts),
         holders.superusers_eat_reserve(facts),
     ]
-    others = any(verdict.found(verdict.tier(cause, in_compound=True)) for cause in causes)
+    others: bool | None = any(verdict.found(verdict.tier(cause, in_compound=True)) for cause in causes)
+    if not others and any(cause.applicable and cause.gate.reading == "unknown" for cause in causes):
+        others = None
     return [*causes, barriers.genuine_growth(facts, others=others)]
 
 

@@ -58,7 +58,7 @@ def idle_in_transaction_leak(facts: Facts) -> Cause:
             bench.weigh("waiters", "sessions waiting for their locks", waiting, below=1, rests_on=("blockers",),
                         reason=facts.blind),
         ),
-        share=facts.of_used(len(groups)),
+        share=facts.of_used(len(groups)) if facts.short_of_slots else float(bool(groups)),
         details={
             "application_name": str(held[0].get("application_name", "")),
             "role": str(held[0].get("role", "")),
@@ -194,7 +194,8 @@ def half_open_logins(facts: Facts) -> Cause:
     up a fifth of the slots.
     """
     bench, limits, sample = Bench("P08", facts.readings), facts.limits, facts.headroom
-    starting = int(sample["starting"]) if sample else None
+    tells = facts.connection is not None and int(facts.connection.get("version_num") or 0) >= 180000
+    starting = int(sample["starting"]) if sample and tells else None
     titles = len(facts.half_open) if facts.half_open is not None else None
     counts = [n for n in (starting, titles) if n is not None]
     under_way = max(counts) if counts else None
@@ -236,21 +237,17 @@ def orphans(facts: Facts) -> Cause:
     client for ``orphan_after_seconds``. Clause: they hold a fifth of the usable slots.
     """
     bench, limits = Bench("P09", facts.readings), facts.limits
-    known = facts.sessions is not None
     rows = facts.orphans
-    sockets = facts.readings.last("sockets")
-    # A host that we have no shell on is not asked: then only what the server itself reports counts.
-    looked = facts.closed_peers is not None or sockets is None or sockets.state == "not_configured"
-    looked = looked or not any(s["client"] != "local" for s in facts.sessions or [])
-    count = len(rows) if known and (looked or len(rows) >= limits.orphan_sessions) else None
+    # A server whose sockets are not on this host is not asked for them: then only what it reports itself counts.
+    known = facts.sessions is not None and (facts.sockets_settled or len(rows) >= limits.orphan_sessions)
+    count = len(rows) if known else None
     (app,), _ = leading(rows, ["application_name"])
     return Cause(
         id="P09",
         name="orphaned backends",
         gate=bench.gate("gone", "sessions whose client is gone", count, at_least=limits.orphan_sessions,
                         rests_on=("sessions", "sockets"),
-                        reason=facts.blind or ("" if known else facts.readings.why_unknown(SESSIONS))
-                        or "the server's sockets on this host are not those that its sessions report"),
+                        reason=facts.blind),
         clauses=(
             bench.weigh("slots", "share of usable slots that they hold", facts.of_usable(count),
                         at_least=limits.orphan_share, rests_on=("sessions", "headroom"), reason=facts.blind,

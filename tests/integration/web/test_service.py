@@ -21,6 +21,7 @@ import psycopg
 import pytest
 
 from runbook.embedded import FAST, EmbeddedPostgres
+from tests.integration.store.servers import new_database, write_notebooks
 from tests.support import free_port, wait_until
 
 TOKENS = {role: f"{role}-token-4711" for role in ("alerts", "viewer", "operator", "admin")}
@@ -34,6 +35,7 @@ class Service:
     url: str
     process: subprocess.Popen[str]
     log: Path
+    database: str = ""
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,45 +66,48 @@ def webhook(status: str = "firing", fingerprint: str = "f1", **labels: str) -> d
 
 
 @pytest.fixture
-def environment(database: str, data: Path, notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.delenv("RUNBOOK_CONFIG", raising=False)
-    return {**os.environ, "RUNBOOK_STORE__URL": database, "RUNBOOK_SERVER__PORT": "0"}
+def environment(database: str, data: Path, notebooks: Path) -> dict[str, str]:
+    return _environment(database, data, notebooks)
+
+
+def _environment(database: str, data: Path, notebooks: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNBOOK_")}
+    return kept | {
+        "RUNBOOK_STORE__URL": database,
+        "RUNBOOK_SERVER__PORT": "0",
+        "RUNBOOK_DATA_DIR": str(data),
+        "RUNBOOK_NOTEBOOKS": str(notebooks),
+    }
 
 
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Starts a service of this test's own, with these environment variables besides."""
     started: list[Service] = []
 
     def begin(**extra: str) -> Service:
-        log = tmp_path / f"service-{len(started)}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.web.service_process"],
-                env=environment | extra,
-                stdout=subprocess.PIPE,
-                stderr=out,
-                text=True,
-            )
-        assert process.stdout is not None
-        url = ""
-        for line in process.stdout:
-            if line.startswith("http"):
-                url = line.strip()
-                break
-        assert url, log.read_text()
-        threading.Thread(target=_drain, args=(process, log), daemon=True).start()
-        started.append(Service(url, process, log))
+        started.append(_started(environment | extra, tmp_path / f"service-{len(started)}.log"))
         return started[-1]
 
     yield begin
     for service in started:
-        service.client.close()
-        service.process.send_signal(signal.SIGTERM)
-        try:
-            service.process.wait(60)
-        except subprocess.TimeoutExpired:
-            service.process.kill()
-            pytest.fail(f"the service did not stop: {service.log.read_text()[-2000:]}")
+        _stopped(service)
+
+
+def _started(environment: dict[str, str], log: Path) -> Service:
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.web.service_process"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            text=True,
+        )
+    assert process.stdout is not None
+    url = next((line.strip() for line in process.stdout if line.startswith("http")), "")
+    assert url, log.read_text()
+    threading.Thread(target=_drain, args=(process, log), daemon=True).start()
+    return Service(url, process, log)
 
 
 def _drain(process: subprocess.Popen[str], log: Path) -> None:
@@ -114,19 +119,58 @@ def _drain(process: subprocess.Popen[str], log: Path) -> None:
             out.flush()
 
 
-@pytest.fixture
-def service(start: Callable[..., Service]) -> Service:
-    return start()
+def _stopped(service: Service) -> None:
+    service.client.close()
+    service.process.send_signal(signal.SIGTERM)
+    try:
+        service.process.wait(60)
+    except subprocess.TimeoutExpired:
+        service.process.kill()
+        pytest.fail(f"the service did not stop: {service.log.read_text()[-2000:]}")
 
 
-@pytest.fixture
-def guarded(start: Callable[..., Service]) -> Service:
-    """The service with a token for each role."""
+@pytest.fixture(scope="module")
+def shared(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Service]]:
+    """A service for many tests, started when the first of them wants it: ``open`` or ``guarded`` by tokens."""
+    services: dict[str, Service] = {}
     tokens = [
         {"name": role, "role": role, "sha256": hashlib.sha256(token.encode()).hexdigest()}
         for role, token in TOKENS.items()
     ]
-    return start(RUNBOOK_SERVER__TOKENS=json.dumps(tokens))
+
+    def ask(kind: str) -> Service:
+        if kind not in services:
+            place = tmp_path_factory.mktemp(kind)
+            (place / "notebooks").mkdir()
+            write_notebooks(place / "notebooks")
+            database = new_database(postgres)
+            environment = _environment(database, place / "data", place / "notebooks")
+            if kind == "guarded":
+                environment["RUNBOOK_SERVER__TOKENS"] = json.dumps(tokens)
+            services[kind] = _started(environment, place / "log")
+            services[kind].database = database
+        service = services[kind]
+        with psycopg.connect(service.database, autocommit=True) as connection:
+            connection.execute(
+                "TRUNCATE runbook.runs, runbook.alerts, runbook.incidents, runbook.procrastinate_jobs CASCADE"
+            )
+        return service
+
+    yield ask
+    for service in services.values():
+        _stopped(service)
+
+
+@pytest.fixture
+def service(shared: Callable[[str], Service]) -> Service:
+    """The service without tokens, its store empty."""
+    return shared("open")
+
+
+@pytest.fixture
+def guarded(shared: Callable[[str], Service]) -> Service:
+    """The service with a token for each role, its store empty."""
+    return shared("guarded")
 
 
 def bearer(role: str) -> dict[str, str]:
@@ -429,7 +473,8 @@ def test_events_tell_every_cell_and_the_end(service: Service) -> None:
     assert events[-1][1]["state"] == "succeeded"
 
 
-def test_an_open_stream_of_events_does_not_hold_up_the_end_of_the_service(service: Service) -> None:
+def test_an_open_stream_of_events_does_not_hold_up_the_end_of_the_service(start: Callable[..., Service]) -> None:
+    service = start()
     order = {"runbook": "connections", "parameters": {"hold_seconds": 60}}
     run_id = service.client.post("/api/runs", json=order).json()["run_id"]
     with service.client.stream("GET", f"/api/runs/{run_id}/events") as response:
@@ -488,7 +533,8 @@ def test_the_runbook_page_shows_parameters_with_their_bounds(service: Service) -
     assert service.client.get("/runbooks/nonesuch").status_code == 404
 
 
-def test_metrics_count_alerts_by_fate(service: Service) -> None:
+def test_metrics_count_alerts_by_fate(start: Callable[..., Service]) -> None:
+    service = start()
     service.post_alert()
     service.post_alert()
     text = service.client.get("/metrics").text

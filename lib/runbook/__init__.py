@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runbook.diagnosis import connections
     from runbook.run import Run, start
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "start"]
+__all__ = ["Run", "__version__", "connections", "start"]
+
+_DIAGNOSES = frozenset({"connections"})
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from runbook import run
 
         return getattr(run, name)
+    if name in _DIAGNOSES:
+        import importlib
+
+        return importlib.import_module(f"runbook.diagnosis.{name}")
     raise AttributeError(f"module 'runbook' has no attribute {name!r}")
 
 

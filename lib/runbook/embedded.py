@@ -19,7 +19,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -129,7 +128,7 @@ class EmbeddedPostgres:
         self._users_fd: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    # -- life -----------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------
 
     def start(self) -> EmbeddedPostgres:
         """Start the server, or join the one that runs in this directory; returns when it accepts connections.
@@ -188,7 +187,7 @@ class EmbeddedPostgres:
     ) -> None:
         self.stop()
 
-    # -- facts ----------------------------------------------------------------------------------------------------
+    # -- facts --------------------------------------------------------------------------------
 
     @property
     def pid(self) -> int | None:
@@ -227,7 +226,7 @@ class EmbeddedPostgres:
         """Path of one of the wheel's programs (``psql``, ``pg_receivewal``), reachable for the server's user."""
         return _binaries(self._version, self._user) / "bin" / name
 
-    # -- starting -------------------------------------------------------------------------------------------------
+    # -- starting --------------------------------------------------------------------------------
 
     def _make_directory(self) -> None:
         try:
@@ -321,6 +320,7 @@ class EmbeddedPostgres:
 
     def _launch(self) -> None:
         """Start ``postgres``; a free port may be taken between choosing and binding it, hence three tries."""
+        self._disown_stranger()
         for attempt in range(3):
             port = self._port if self._port is not None else (_free_port() if self._bind == "tcp" else 5432)
             self._spawn(port)
@@ -333,6 +333,16 @@ class EmbeddedPostgres:
                 raise
             log.debug("postgresql started", directory=str(self.directory), port=port, pid=self.pid)
             return
+
+    def _disown_stranger(self) -> None:
+        """Make a pid file left by a crash harmless when its number belongs to another process by now.
+
+        PostgreSQL would take that process for a running server and refuse to start. It does not mind its own
+        parent's number, and then still looks for sessions that use the old server's shared memory.
+        """
+        lines = self._pid_file()
+        if lines and self.pid is None:
+            (self.data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
 
     def _spawn(self, port: int) -> None:
         if self.log_path.exists() and self.log_path.stat().st_size > _LOG_LIMIT_BYTES:
@@ -347,7 +357,7 @@ class EmbeddedPostgres:
                 stderr=out,
                 # Ctrl-C on the terminal belongs to the command, not to the server.
                 start_new_session=True,
-                preexec_fn=_die_with_parent() if self._owned else None,
+                preexec_fn=die_with_parent() if self._owned else None,
             )
 
     def _arguments(self, port: int) -> list[str]:
@@ -398,7 +408,7 @@ class EmbeddedPostgres:
             return "(no log)"
         return " / ".join(line for line in lines if "FATAL" in line or "PANIC" in line or "HINT" in line) or "(no word)"
 
-    # -- stopping -------------------------------------------------------------------------------------------------
+    # -- stopping --------------------------------------------------------------------------------
 
     def _shut_down(self, pid: int) -> None:
         """Fast shutdown, then an immediate one (which recovers at the next start), each by the pid just checked."""
@@ -421,7 +431,7 @@ class EmbeddedPostgres:
             self._process.wait()
         return True
 
-    # -- what is on disk --------------------------------------------------------------------------------------------
+    # -- what is on disk --------------------------------------------------------------------------------
 
     def _pid_file(self) -> list[str]:
         """Lines of postmaster.pid: pid, directory, start time, port, socket directory, address, key, status."""
@@ -503,13 +513,11 @@ def _write_private(path: Path, text: str) -> None:
         out.write(text)
 
 
-def _die_with_parent() -> Callable[[], None]:
-    """What a child calls so that the kernel shuts it down when the thread that made it ends."""
-    if not sys.platform.startswith("linux"):
-        raise EmbeddedServerError("owned servers need Linux", remedy="Start it without owned")
+def die_with_parent(how: signal.Signals = signal.SIGINT) -> Callable[[], None]:
+    """A ``preexec_fn`` that makes the kernel signal the child when the thread that started it ends."""
     libc = ctypes.CDLL(None)
 
     def ask_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        libc.prctl(_PR_SET_PDEATHSIG, int(how))
 
     return ask_kernel

@@ -16,7 +16,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.display import HTML, display
 
 from runbook.connectors.postgres import placeholders, probe_sql
-from runbook.reporting.fragments import reading_html
+from runbook.reporting.readings import reading_html
 from runbook.result import Reading
 from runbook.run import current
 

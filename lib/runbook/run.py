@@ -8,6 +8,7 @@ A run holds diagnosing credentials only.
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import threading
@@ -170,10 +171,103 @@ class Run:
         self.findings = diagnose(self.readings, self.parameters)
         self._display(self.findings)
 
+    # -- what a cell shows ------------------------------------------------------------------------------------------
+
+    def show(self, reading: Reading | None, caption: str = "") -> None:
+        """Show a reading: its rows, or why it is unknown."""
+        from runbook.reporting.readings import reading_html
+
+        if reading is not None:
+            self._html(reading_html(reading, caption=caption))
+
+    def last(self, name: str) -> Reading | None:
+        """The latest reading of that name."""
+        return next((r for r in reversed(self.readings) if r.name == name), None)
+
+    def last_row(self, name: str) -> dict[str, Any] | None:
+        """First row of the latest reading of that name; ``None`` when it is unknown or empty."""
+        reading = self.last(name)
+        return reading.rows[0] if reading is not None and reading.known and reading.rows else None
+
+    def not_read(self, name: str, source: str, *, setting: str) -> Reading:
+        """Record that a source is not asked, since ``setting`` is not set or this version has no connector for it."""
+        section, _, key = setting.partition(".")
+        is_set = bool(getattr(getattr(self.settings, section), key))
+        reason = "this version has no connector for it yet" if is_set else f"{setting} is not set"
+        return self.context.recorder.add(
+            Reading(
+                name=name,
+                source=source,
+                target=source,
+                query="",
+                measured_at=self.context.now().isoformat(timespec="milliseconds"),
+                duration_ms=0.0,
+                state="not_configured",
+                reason=reason,
+            )
+        )
+
+    @property
+    def window_start(self) -> str:
+        """Begin of the window, ISO 8601 in UTC to the second."""
+        return self.window[0].isoformat(timespec="seconds")
+
+    def connections_chart(self) -> Any:
+        """Sessions by state against the limit; nothing when they are unknown."""
+        from collections import Counter
+
+        from runbook.reporting.charts import connections_by_state
+
+        headroom, sessions = self.last_row("headroom"), self.last("sessions")
+        if headroom is None or headroom["hidden_rows"] or sessions is None or not sessions.known:
+            return None
+        return connections_by_state(
+            Counter(str(s["state"]) for s in sessions.rows),
+            usable=int(headroom["usable"]),
+            max_connections=int(headroom["max_connections"]),
+            threshold_share=float(self.parameters.get("threshold_percent", 80)) / 100,
+        )
+
+    def show_lock_tree(self, blockers: Reading) -> None:
+        """Show the ``blockers`` reading from the root down."""
+        from runbook.diagnosis.locks import forest
+        from runbook.reporting.readings import lock_tree_html
+
+        if blockers.known and blockers.rows:
+            self._html(lock_tree_html(forest(blockers.rows).lines()))
+        else:
+            self.show(blockers, "Lock waits")
+
+    def show_actions(self) -> None:
+        """Show the proposed actions with what to copy."""
+        from runbook.reporting.readings import actions_html
+
+        self._html(actions_html([] if self.findings is None else self.findings.as_dict()["actions"]))
+
+    def show_checks(self, checks: Sequence[Mapping[str, Any]]) -> None:
+        """Show guards that are or are not in place."""
+        from runbook.reporting.tables import table_html
+
+        words = {True: "yes", False: "no", None: "unknown"}
+        self._html(table_html([{**c, "holds": words[c["holds"]]} for c in checks], caption="Guards"))
+
+    def show_message(self) -> None:
+        """Show a draft for the incident channel."""
+        from runbook.reporting.readings import message_draft
+
+        if self.findings is not None:
+            self._html(f"<pre>{html.escape(message_draft(self.findings.as_dict(), self.runbook))}</pre>")
+
+    @staticmethod
+    def _html(text: str) -> None:
+        from IPython.display import HTML, display
+
+        display(HTML(text))
+
     def _display(self, findings: Findings) -> None:
         from IPython.display import display
 
-        from runbook.reporting.fragments import findings_html
+        from runbook.reporting.fragment import findings_html
 
         plain = findings.as_dict()
         leading = [f"{v['cause']} {v['name']} ({v['tier']})" for v in plain["verdict"] if v["tier"] == "confirmed"]

@@ -50,7 +50,14 @@ _BEGIN = (
     "SET LOCAL search_path = pg_catalog, public"
 )
 _PLACEHOLDER = re.compile(r"%\((\w+)\)[sbt]")
-_NETWORK_STATES: dict[str, ReadingState] = {"57014": "timeout", "55P03": "timeout", "42501": "permission_denied"}
+_STATES: dict[str, ReadingState] = {
+    "57014": "timeout",
+    "55P03": "timeout",
+    "42501": "permission_denied",
+    "42P01": "not_configured",  # the relation of an extension that is not installed
+    "42883": "not_configured",
+    "55000": "not_configured",  # installed, and not in shared_preload_libraries
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +144,14 @@ class Postgres(Connector):
 
     # -- readings ---------------------------------------------------------------------------------------------------
 
-    def probe(self, name: str, *, row_cap: int = 5000) -> Reading:
-        """One of the library's own statements, read under its own name."""
-        return self._query(name, probe_sql(name), None, row_cap=row_cap, own=True)
+    def probe(self, name: str, *, label: str = "", row_cap: int = 5000) -> Reading:
+        """One of the library's own statements, read under its own name or under ``label``."""
+        return self._query(label or name, probe_sql(name), None, row_cap=row_cap, own=True)
+
+    def pulse(self) -> None:
+        """One sample of the symptom: the headroom and what running sessions do."""
+        self.probe("headroom")
+        self.probe("activity")
 
     def query(
         self, name: str, sql: str, parameters: Mapping[str, Any] | None = None, *, row_cap: int = ROW_CAP
@@ -319,7 +331,7 @@ class Postgres(Connector):
         if isinstance(error, psycopg.Error):
             code = error.sqlstate or ""
             said = (error.diag.message_primary or str(error).strip().split("\n")[0])[:300]
-            state = _NETWORK_STATES.get(code)
+            state = _STATES.get(code)
             if state is None:
                 state = "unreachable" if not code or code.startswith(("08", "57")) else "partial"
             return Failure(state=state, reason=f"{said} (SQLSTATE {code})" if code else said, code=code)

@@ -34,6 +34,8 @@ _ARGUMENTS = (
     "--InteractiveShell.xmode=Minimal",
     "--InteractiveShell.colors=nocolor",
     "--InteractiveShellApp.ignore_cwd=True",
+    # Each cell would sleep for its outputs to arrive before its reply; we wait for both anyway.
+    "--Kernel._execute_sleep=0",
 )
 _SOCKET_PATH_LIMIT = 107
 
@@ -60,7 +62,7 @@ def private_directory() -> Path:
     path = Path(tempfile.mkdtemp(prefix="runbook-k-"))
     if len(str(path)) > _SOCKET_PATH_LIMIT - len("/kernel-000000-5"):
         path.rmdir()
-        path = Path(tempfile.mkdtemp(prefix="runbook-k-", dir="/tmp"))  # noqa: S108 - mkdtemp: ours alone, 0700
+        path = Path(tempfile.mkdtemp(prefix="runbook-k-", dir="/tmp"))
     return path
 
 
@@ -204,7 +206,7 @@ class Kernel:
             self.run(self._ready(seconds))
         return self
 
-    def answers(self, seconds: float = 5.0) -> bool:
+    def answers(self, seconds: float = 2.0) -> bool:
         """Whether it is alive and replies to a request."""
         try:
             self.run(self._ready(seconds))

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 GRACE_SECONDS = 0.75
 """How long a refill waits for the runs that were just handed a kernel: it would take their second core from them."""
 CHECK_SECONDS = 5.0
+STARTING = "the zygote is starting"
 LONGEST_PAUSE_SECONDS = 60.0
 
 
@@ -51,7 +52,7 @@ class KernelPool:
         self._waiting = 0
         self._last_lease = 0.0
         self._closed = False
-        self._trouble = ""
+        self._trouble = STARTING
         self._zygote: Zygote | None = None
         self._directory: Path | None = None
         self._numbers = itertools.count(1)
@@ -71,14 +72,19 @@ class KernelPool:
 
     @property
     def trouble(self) -> str:
-        """Why there is no zygote at the moment; empty when there is one or it is still starting."""
+        """Why there is no zygote at the moment; empty when there is one."""
         return self._trouble
+
+    def wait_ready(self, seconds: float = 60.0) -> bool:
+        """Whether the pool is full, waiting for it so long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed or len(self._ready) >= self.size, seconds)
 
     def lease(self, patience_seconds: float = 30.0) -> Kernel:
         """A connected kernel that nobody had before and nobody gets after; close it when the run is over.
 
-        Waits while one is being forked; when the zygote cannot be had, or after ``patience_seconds``, a cold one
-        whose :attr:`~runbook.execution.kernel.Kernel.why_cold` says so.
+        Waits while one is being forked. While there is no zygote, which takes longer to start than a kernel does, or
+        after ``patience_seconds``, it is a cold one whose :attr:`~runbook.execution.kernel.Kernel.why_cold` says so.
 
         Raises
         ------
@@ -136,7 +142,7 @@ class KernelPool:
             self._changed.notify_all()
 
     def _keep(self) -> None:
-        """The keeper's thread: fork what is missing, bury what died waiting, and start the zygote again when it ended."""
+        """The keeper's thread: fork what is missing, bury what died waiting, start the zygote again when it ended."""
         pause = 0.5
         while True:
             with self._changed:
@@ -178,6 +184,9 @@ class KernelPool:
 
     def _fork_one(self) -> None:
         if self._zygote is None or self._directory is None or not self._zygote.alive():
+            with self._changed:
+                self._trouble = self._trouble or STARTING
+                self._changed.notify_all()
             self._stop_zygote()
             self._directory = private_directory()
             self._zygote = Zygote(self._directory, self._environment(self._directory))

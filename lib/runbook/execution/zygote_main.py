@@ -41,6 +41,11 @@ PRELOAD = (
     "numpy",
     "pandas",
     "psycopg",
+    "runbook.connectors.pgbouncer",
+    "runbook.connectors.postgres",
+    "runbook.connectors.shell",
+    "runbook.magics",
+    "runbook.run",
     "tornado.platform.asyncio",
 )
 SOCKET_NAME = "zygote.sock"

@@ -1,0 +1,149 @@
+"""Runs drills: one sandbox, a service for each set of settings, and for each fault inject, fire, wait, judge, heal."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from runbook import catalog
+from runbook.drills.alerts import alertmanager_body
+from runbook.drills.judge import Score, failed, judge
+from runbook.drills.service import Service
+from runbook.errors import SandboxError
+from runbook.sandbox import Sandbox
+from runbook.sandbox.faults import FaultPlan, Injected, inject, known, plan
+
+log = structlog.get_logger(__name__)
+
+#: What a run may take beyond the runbook's own limit: waiting for a kernel, rendering, writing.
+_SLACK_SECONDS = 60.0
+
+
+def run_drills(
+    runbook: str,
+    faults: Sequence[str] | None = None,
+    *,
+    at_defaults: Collection[str] = (),
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Drill a runbook and report the scores.
+
+    Parameters
+    ----------
+    runbook
+        Name of the runbook.
+    faults
+        Fault ids; default: all that the sandbox knows.
+    at_defaults
+        Ids among them that run at the notebook's own thresholds, in real length. The others run scaled.
+    progress
+        Told in a line what happens now.
+
+    Returns
+    -------
+    dict
+        ``{results, passed, failed, skipped}``, as ``drill --json`` prints it.
+
+    Raises
+    ------
+    SandboxError
+        A fault is unknown, or the sandbox itself does not work.
+    """
+    chosen = catalog.load(runbook)
+    plans = [plan(fault) for fault in (faults if faults is not None else known())]
+    tell = progress or (lambda line: None)
+    skipped = [{"fault": p.id, "reason": lacking} for p in plans if (lacking := p.missing())]
+    scores: list[Score] = []
+    scaled = {name: value for p in plans if p.id not in at_defaults for name, value in p.scaled.items()}
+    with (
+        tempfile.TemporaryDirectory(prefix="runbook-drill-") as place,
+        Sandbox(Path(place) / "sandbox", owned=True) as sandbox,
+        ExitStack() as services,
+    ):
+        crew = _Crew(chosen, sandbox, Path(place), services, scaled)
+        for one in plans:
+            if one.missing() is None:
+                tell(f"{one.id}: {one.title}")
+                scores.append(_drill(crew, one, full_length=one.id in at_defaults))
+    passed = sum(score.passed for score in scores)
+    return {
+        "results": [score.as_dict() for score in scores],
+        "passed": passed,
+        "failed": len(scores) - passed,
+        "skipped": skipped,
+    }
+
+
+def rotating_few(count: int, *, day: date, among: Iterable[str] | None = None) -> list[str]:
+    """The faults whose turn it is to run in real length that day, so that over time each does."""
+    ids = list(among if among is not None else known())
+    return [ids[(day.toordinal() * count + offset) % len(ids)] for offset in range(min(count, len(ids)))]
+
+
+class _Crew:
+    """What the drills of one call share: the runbook, the sandbox, and services by their settings."""
+
+    def __init__(
+        self,
+        runbook: catalog.Runbook,
+        sandbox: Sandbox,
+        place: Path,
+        services: ExitStack,
+        scaled: Mapping[str, Any],
+    ) -> None:
+        self.runbook = runbook
+        self.sandbox = sandbox
+        self._scaled = scaled
+        self._place = place
+        self._services = services
+        self._running: tuple[str, Service] | None = None
+
+    def thresholds(self, *, full_length: bool) -> dict[str, Any]:
+        """The notebook's own parameters, or the scaled ones of all these drills together, so that a service serves many."""
+        own = {name: parameter.default for name, parameter in self.runbook.parameters.items()}
+        return own if full_length else own | {name: value for name, value in self._scaled.items() if name in own}
+
+    def service(self, injected: Injected, thresholds: Mapping[str, Any]) -> Service:
+        """A service with the settings that this fault needs; the last one is kept while they stay the same."""
+        settings = self.sandbox.settings()
+        for section, values in injected.settings.items():
+            settings[section] = settings.get(section, {}) | dict(values)
+        settings["thresholds"] = {self.runbook.name: dict(thresholds)}
+        key = json.dumps(settings, sort_keys=True)
+        if self._running is not None and self._running[0] == key:
+            return self._running[1]
+        self._services.close()
+        directory = Path(tempfile.mkdtemp(prefix="service-", dir=self._place))
+        service = self._services.enter_context(Service(directory, settings))
+        self._running = (key, service)
+        return service
+
+
+def _drill(crew: _Crew, one: FaultPlan, *, full_length: bool) -> Score:
+    """Inject, fire, wait, judge; the fault is healed and that is checked before it returns."""
+    thresholds = crew.thresholds(full_length=full_length)
+    began = time.monotonic()
+    try:
+        with inject(one, crew.sandbox, thresholds=thresholds) as injected:
+            service = crew.service(injected, thresholds)
+            began = time.monotonic()
+            labels = {"service": "app", "drill": one.id}
+            body = alertmanager_body(crew.runbook, labels, datetime.now(UTC), public_url=service.base_url)
+            limit = crew.runbook.timeout_seconds + _SLACK_SECONDS
+            result = service.wait_for(service.fire(body), seconds=limit)
+            seconds = time.monotonic() - began
+    except SandboxError as error:
+        log.warning("drill failed", fault=one.id, reason=str(error))
+        return failed(one, runbook=crew.runbook.name, seconds=time.monotonic() - began, problem=str(error))
+    score = judge(one, injected.named, result, runbook=crew.runbook.name, seconds=seconds)
+    if not score.passed:
+        log.warning("drill failed", fault=one.id, problems=list(score.problems))
+    return score

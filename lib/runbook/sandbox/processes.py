@@ -1,0 +1,147 @@
+"""Child processes of the sandbox: Python modules that say on standard output, as one JSON line, when they are ready.
+
+A process is ended by its pid, and only after it has been recognised by its command line; never by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from runbook.embedded import die_with_parent
+from runbook.errors import SandboxError
+
+_READY_SECONDS = 60.0
+_END_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Child:
+    """A started process and what it said when it was ready."""
+
+    process: subprocess.Popen[bytes]
+    greeting: Mapping[str, Any]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> None:
+        """SIGKILL, and reap."""
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        """SIGTERM, then SIGKILL; reaps."""
+        self.process.terminate()
+        try:
+            self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+def spawn(module: str, arguments: Mapping[str, Any], *, log: Path | None = None, owned: bool = True) -> Child:
+    """Run ``python -m module`` with ``arguments`` as JSON on standard input; returns when it said that it is ready.
+
+    Arguments hold passwords, hence not on the command line. What it complains of goes to ``log``.
+
+    Raises
+    ------
+    SandboxError
+        It ended, or was not ready in time; the message ends with its last line.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNBOOK_")}
+    with open(log or os.devnull, "ab") as errors:  # noqa: PTH123 - os.devnull is no Path
+        process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            preexec_fn=die_with_parent(signal.SIGTERM) if owned else None,
+        )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(arguments).encode())
+        process.stdin.close()
+    greeting = _first_line(process)
+    if greeting is None:
+        process.kill()
+        process.wait()
+        last = log.read_text(errors="replace").strip().splitlines()[-1:] if log else []
+        raise SandboxError(f"{module} did not start: {' '.join(last) or 'no word'}", remedy="See the sandbox's logs")
+    return Child(process, greeting)
+
+
+def arguments() -> dict[str, Any]:
+    """In the child: the arguments that :func:`spawn` was given. Logs go to standard error from here on."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    given: dict[str, Any] = json.load(sys.stdin)
+    return given
+
+
+def ready(**greeting: Any) -> None:
+    """In the child: say that it is ready, and what the parent should know."""
+    sys.stdout.write(json.dumps(greeting) + "\n")
+    sys.stdout.flush()
+
+
+def is_running(pid: int | None, module: str) -> bool:
+    """Whether that process lives and still is a Python process running ``module``."""
+    if pid is None:
+        return False
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return module.encode() in words
+
+
+def end(pid: int | None, module: str, *, how: signal.Signals = signal.SIGTERM, seconds: float = _END_SECONDS) -> None:
+    """End that process if it still is the one meant; SIGKILL when it does not go by itself."""
+    for signum in (how, signal.SIGKILL):
+        if pid is None or not is_running(pid, module):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+        if gone_within(pid, module, seconds):
+            return
+
+
+def gone_within(pid: int, module: str, seconds: float) -> bool:
+    """Wait until that process has ended; reaps it where it is our own child."""
+    deadline = time.monotonic() + seconds
+    while is_running(pid, module):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+    assert process.stdout is not None
+    deadline = time.monotonic() + _READY_SECONDS
+    line = b""
+    while not line.endswith(b"\n"):
+        readable, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+        part = os.read(process.stdout.fileno(), 4096) if readable else b""
+        if not part:
+            return None
+        line += part
+    greeting: dict[str, Any] = json.loads(line)
+    return greeting

@@ -99,10 +99,10 @@ def _diagnosing(key: str, facts: Mapping[str, Any]) -> Iterator[Check]:
 def _reserve(key: str, facts: Mapping[str, Any]) -> Iterator[Check]:
     reserved = facts.get("uses_reserve") or facts.get("superuser")
     old = int(facts["version_num"]) < 160000
+    grant = f"GRANT pg_use_reserved_connections TO {_quoted(facts['role'])}; and set reserved_connections"
     yield Check(system=key, check="may use reserved slots", ok=bool(reserved),
                 seen="yes" if reserved else "no reserved slot for this role",
-                remedy="Before version 16 only a superuser has one" if old
-                else f"GRANT pg_use_reserved_connections TO {_quoted(facts['role'])}; and set reserved_connections")  # fmt: skip
+                remedy="Before version 16 only a superuser has one" if old else grant)  # fmt: skip
     yield Check(system=key, check="sees all sessions", ok=bool(facts["sees_all"]),
                 seen="has pg_read_all_stats" if facts["sees_all"] else f"{facts['hidden_rows']} sessions are hidden",
                 remedy=f"GRANT pg_monitor TO {_quoted(facts['role'])};")  # fmt: skip
@@ -148,7 +148,7 @@ def _archive(settings: Settings) -> Check:
 def _announcing(settings: Settings) -> Check:
     configured = settings.discord.webhook_url is not None
     return Check(system="discord.webhook_url", check="configured", ok=True if configured else None,
-                 seen="messages are sent" if configured else "not configured: messages are shown, not sent")  # fmt: skip
+                 seen="messages are sent" if configured else "not configured: messages are shown only")  # fmt: skip
 
 
 def _quoted(name: Any) -> str:

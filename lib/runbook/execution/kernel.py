@@ -34,6 +34,8 @@ _ARGUMENTS = (
     "--InteractiveShell.xmode=Minimal",
     "--InteractiveShell.colors=nocolor",
     "--InteractiveShellApp.ignore_cwd=True",
+    # Each cell would sleep for its outputs to arrive before its reply; we wait for both anyway.
+    "--Kernel._execute_sleep=0",
 )
 _SOCKET_PATH_LIMIT = 107
 
@@ -204,7 +206,7 @@ class Kernel:
             self.run(self._ready(seconds))
         return self
 
-    def answers(self, seconds: float = 5.0) -> bool:
+    def answers(self, seconds: float = 2.0) -> bool:
         """Whether it is alive and replies to a request."""
         try:
             self.run(self._ready(seconds))

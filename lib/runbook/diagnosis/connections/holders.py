@@ -51,14 +51,14 @@ def idle_in_transaction_leak(facts: Facts) -> Cause:
         gate=gate,
         clauses=(
             bench.weigh("slots", "share of usable slots idle in a transaction", facts.of_usable(count),
-                        at_least=limits.leak_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind),
+                        at_least=limits.leak_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind, share=True),
             bench.weigh("one_application", f"share of them held by {owner or 'one application'}",
                         (len(of_one) / count if count else 0.0) if count is not None else None,
-                        at_least=0.5, rests_on=SESSIONS, reason=facts.blind),
+                        at_least=0.5, rests_on=SESSIONS, reason=facts.blind, share=True),
             bench.weigh("waiters", "sessions waiting for their locks", waiting, below=1, rests_on=("blockers",),
                         reason=facts.blind),
         ),
-        share=facts.of_used(len(groups)),
+        share=facts.of_used(len(groups)) if facts.short_of_slots else float(bool(groups)),
         details={
             "application_name": str(held[0].get("application_name", "")),
             "role": str(held[0].get("role", "")),
@@ -90,13 +90,13 @@ def slow_query_saturation(facts: Facts) -> Cause:
         gate=bench.gate(
             "running", "share of usable slots running a statement, lock waits apart", facts.of_usable(mean),
             at_least=limits.running_share, rests_on=("activity", "sessions", "headroom"), reason=facts.blind,
-        ),
+         share=True),
         clauses=(
             bench.weigh("per_core", f"running statements a core ({facts.cores or '?'} cores)", per_core,
                         at_least=limits.running_per_core, rests_on=("activity", "cores"), reason=facts.blind),
             bench.weigh("one_statement", "share of the running sessions that run one statement",
                         (len(of_one) / len(named) if named else 0.0) if running is not None else None,
-                        at_least=limits.one_statement_share, rests_on=SESSIONS, reason=facts.blind),
+                        at_least=limits.one_statement_share, rests_on=SESSIONS, reason=facts.blind, share=True),
         ),
         hints=(
             bench.weigh("longest", "longest of them", max((seconds(r, "query_seconds") for r in of_one), default=0.0)
@@ -132,7 +132,7 @@ def oversized_pools(facts: Facts) -> Cause:
         id="P04",
         name="pools oversized",
         gate=bench.gate("idle", "share of usable slots held by idle sessions", facts.of_usable(count),
-                        at_least=limits.idle_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind),
+                        at_least=limits.idle_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind, share=True),
         clauses=(
             bench.fact("short", "slots used to the threshold, or a connect refused", facts.short_of_slots,
                        value=facts.used_percent[-1] if facts.used_percent else None, unit="%",
@@ -174,7 +174,7 @@ def reconnect_storm(facts: Facts) -> Cause:
                         unit="/s", rests_on=("churn", "sessions_after"), reason=facts.blind),
         clauses=(
             bench.weigh("young", f"share of sessions younger than {limits.young_seconds:g} s", share, at_least=0.5,
-                        rests_on=(*SESSIONS, "headroom"), reason=facts.blind),
+                        rests_on=(*SESSIONS, "headroom"), reason=facts.blind, share=True),
             bench.fact("short", "slots used to the threshold, or a connect refused", facts.short_of_slots,
                        value=facts.used_percent[-1] if facts.used_percent else None, unit="%",
                        rests_on=("headroom", "connection"), otherwise="refutes", reason=facts.blind),
@@ -194,7 +194,8 @@ def half_open_logins(facts: Facts) -> Cause:
     up a fifth of the slots.
     """
     bench, limits, sample = Bench("P08", facts.readings), facts.limits, facts.headroom
-    starting = int(sample["starting"]) if sample else None
+    tells = facts.connection is not None and int(facts.connection.get("version_num") or 0) >= 180000
+    starting = int(sample["starting"]) if sample and tells else None
     titles = len(facts.half_open) if facts.half_open is not None else None
     counts = [n for n in (starting, titles) if n is not None]
     under_way = max(counts) if counts else None
@@ -211,11 +212,11 @@ def half_open_logins(facts: Facts) -> Cause:
         clauses=(
             bench.weigh("finished", "share of usable slots held by finished sessions", facts.of_usable(finished),
                         below=limits.threshold_percent / 100, rests_on=("headroom",), otherwise="refutes",
-                        reason=facts.blind),
+                        reason=facts.blind, share=True),
             bench.weigh("under_way", "share of slots held by logins under way",
                         under_way / total if under_way is not None and total else None,
                         at_least=limits.half_open_share, rests_on=("processes", "headroom"), otherwise="refutes",
-                        reason=facts.blind),
+                        reason=facts.blind, share=True),
         ),
         share=under_way / total if under_way and total else 0.0,
         details={"sessions": under_way, "peers": _peers(facts.half_open or [])} if under_way else {},
@@ -236,24 +237,21 @@ def orphans(facts: Facts) -> Cause:
     client for ``orphan_after_seconds``. Clause: they hold a fifth of the usable slots.
     """
     bench, limits = Bench("P09", facts.readings), facts.limits
-    known = facts.sessions is not None
     rows = facts.orphans
-    sockets = facts.readings.last("sockets")
-    # A host that we have no shell on is not asked: then only what the server itself reports counts.
-    looked = facts.closed_peers is not None or sockets is None or sockets.state == "not_configured"
-    looked = looked or not any(s["client"] != "local" for s in facts.sessions or [])
-    count = len(rows) if known and (looked or len(rows) >= limits.orphan_sessions) else None
+    # A server whose sockets are not on this host is not asked for them: then only what it reports itself counts.
+    known = facts.sessions is not None and (facts.sockets_settled or len(rows) >= limits.orphan_sessions)
+    count = len(rows) if known else None
     (app,), _ = leading(rows, ["application_name"])
     return Cause(
         id="P09",
         name="orphaned backends",
         gate=bench.gate("gone", "sessions whose client is gone", count, at_least=limits.orphan_sessions,
                         rests_on=("sessions", "sockets"),
-                        reason=facts.blind or ("" if known else facts.readings.why_unknown(SESSIONS))
-                        or "the server's sockets on this host are not those that its sessions report"),
+                        reason=facts.blind),
         clauses=(
             bench.weigh("slots", "share of usable slots that they hold", facts.of_usable(count),
-                        at_least=limits.orphan_share, rests_on=("sessions", "headroom"), reason=facts.blind),
+                        at_least=limits.orphan_share, rests_on=("sessions", "headroom"), reason=facts.blind,
+                        share=True),
         ),
         share=facts.of_used(len(rows)),
         details={"application_name": app, "sessions": len(rows), "targets": identities(rows)} if rows else {},
@@ -281,7 +279,7 @@ def superusers_eat_reserve(facts: Facts) -> Cause:
                        facts.reserve_eaten if known else None, rests_on=("headroom", "connection"),
                        otherwise="refutes", reason=facts.blind),
             bench.weigh("slots", "share of usable slots that they hold", facts.of_usable(count), at_least=0.2,
-                        rests_on=SESSIONS, reason=facts.blind),
+                        rests_on=SESSIONS, reason=facts.blind, share=True),
         ),
         share=facts.of_used(count or 0),
         details={"role": role, "application_name": app, "sessions": count} if of_one else {},

@@ -107,7 +107,7 @@ class _Crew:
         self._running: dict[str, Service] = {}
 
     def thresholds(self, *, full_length: bool) -> dict[str, Any]:
-        """The notebook's own parameters, or the scaled ones of all these drills together, so that a service serves many."""
+        """The notebook's own parameters, or the scaled ones of all drills together, so that one service serves many."""
         own = {name: parameter.default for name, parameter in self.runbook.parameters.items()}
         return own if full_length else own | {name: value for name, value in self._scaled.items() if name in own}
 

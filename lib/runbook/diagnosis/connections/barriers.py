@@ -235,7 +235,8 @@ def application_pool(facts: Facts) -> Cause:
         name="application-side pool used up",
         applicable=reading is not None and reading.state != "not_configured",
         gate=bench.gate("timeouts", "pool time-outs in the application's log within the window",
-                        None if unseen else count, at_least=facts.limits.pool_timeouts, rests_on=("app_pool",), reason=unseen),
+                        None if unseen else count, at_least=facts.limits.pool_timeouts, rests_on=("app_pool",),
+                        reason=unseen),
         clauses=(
             bench.fact("quiet", "PostgreSQL quiet: slots free, no pile-up", None if busy is None else not busy,
                        value=facts.used_percent[-1] if facts.used_percent else None, unit="%",

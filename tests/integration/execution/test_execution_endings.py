@@ -77,7 +77,12 @@ def test_a_cancelled_run_is_archived_as_cancelled(bench: Bench, pool: KernelPool
             threading.Timer(0.2, cancel.set).start()
 
     result = bench.run(
-        READ, ("Waiting", "import time; time.sleep(600)"), CONCLUDE, pool=pool, cancel=cancel, progress=cancel_when_waiting
+        READ,
+        ("Waiting", "import time; time.sleep(600)"),
+        CONCLUDE,
+        pool=pool,
+        cancel=cancel,
+        progress=cancel_when_waiting,
     )
     assert (result["state"], result["error"]["name"], result["error"]["cell"]) == (
         "cancelled", "Cancelled", "5 · Waiting",

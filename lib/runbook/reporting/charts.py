@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,13 +28,17 @@ _STATES = {
     "idle in transaction (aborted)": "#a8551b",
     "idle": "#9aa5b1",
 }
-"""Fill by state of a session, in the order in which they are drawn; each is labelled, so colour carries nothing alone."""
+"""Fill by state of a session, in drawing order; each is labelled, so that colour carries nothing alone."""
 
 _OTHER = "#7a6fb0"
 _WIDTH_INCHES = 7.4
 _LABEL_POINTS = 9.0
 _GLYPH_POINTS = 5.0
 """Mean width of a character at that size; labels only need to be kept apart, not measured."""
+
+
+_drawing = threading.Lock()
+"""matplotlib's settings are the whole process's: one chart at a time."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ def _in_words(bars: Sequence[_Bar], usable: int, max_connections: int, threshold
     side = "at or above" if now.used >= threshold else "below"
     text = (
         f"{now.used} of {usable} usable connection slots are taken{share}, {side} the alert threshold of "
-        f"{words.number(threshold)}: {split}. {max(0, max_connections - usable)} of {max_connections} slots are reserved."
+        f"{words.number(threshold)}: {split}. "
+        f"{max(0, max_connections - usable)} of {max_connections} slots are reserved."
     )
     earlier = ", ".join(f"{bar.label} {bar.used}" for bar in bars[:-1])
     return f"{text} Earlier: {earlier}." if earlier else text
@@ -117,8 +123,8 @@ def _drawn(bars: Sequence[_Bar], usable: int, max_connections: int, threshold: f
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": _LABEL_POINTS,
     }
-    with matplotlib.rc_context(fixed):
-        inches = 0.66 + 0.34 * len(bars) + 0.17 * _label_rows(bars[-1], max_connections)
+    with _drawing, matplotlib.rc_context(fixed):
+        inches = 0.58 + 0.34 * len(bars) + 0.17 * _label_rows(bars[-1], max_connections)
         figure = Figure(figsize=(_WIDTH_INCHES, inches), facecolor=GROUND)
         FigureCanvasSVG(figure)
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -159,9 +165,7 @@ def _label_rows(bar: _Bar, max_connections: int) -> int:
     return max((row for *_, row in _placed(bar, max_connections)), default=0) + 1
 
 
-def _draw(
-    axes: Axes, bars: Sequence[_Bar], usable: int, max_connections: int, threshold: float, inches: float
-) -> None:
+def _draw(axes: Axes, bars: Sequence[_Bar], usable: int, max_connections: int, threshold: float, inches: float) -> None:
     left, height, pitch = 62.0, 17.0, 0.34 * 72
     scale, tall = _scale(max_connections), inches * 72
     axes.set_xlim(0, _WIDTH_INCHES * 72)

@@ -26,6 +26,7 @@ INJECTED_TAG = "injected-parameters"
 MACHINE_TAGS = frozenset({"machine", "hide"})
 _BANNER_TAGS = frozenset({"papermill-error-cell-tag"})
 
+_SEE_ABOVE = Markup('<p class="above">The verdict of this run opens this report: <a href="#verdict">see above</a>.</p>')
 _HEADING = re.compile(r"<h([1-6])>(.*?)</h\1>", re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
 _FIRST_LEVEL = 3
@@ -183,9 +184,7 @@ class ReportExporter(TemplateExporter):  # type: ignore[misc]
 
     def __init__(self) -> None:
         templates = str(Path(__file__).with_name("templates"))
-        super().__init__(
-            template_name="report", extra_template_basedirs=[templates], extra_template_paths=[templates]
-        )
+        super().__init__(template_name="report", extra_template_basedirs=[templates], extra_template_paths=[templates])
         self._narrative = Narrative()
 
     def _create_environment(self) -> jinja2.Environment:
@@ -253,16 +252,21 @@ def _finding(result: Mapping[str, Any]) -> Any:
     """How a result display inside the narrative is shown: by reference when the page opens with the same."""
 
     def shown(data: Mapping[str, Any]) -> Markup:
-        if all(data.get(key) == result.get(key) for key in ("outcome", "verdict")):
-            return Markup('<p class="above">The verdict of this run opens this report: <a href="#verdict">see above</a>.</p>')
+        if _ranking(data) == _ranking(result):
+            return _SEE_ABOVE
         return Markup(fragment.findings_html(data, style=False))  # noqa: S704 escaped by its template
 
     return shown
 
 
+def _ranking(findings: Mapping[str, Any]) -> tuple[Any, ...]:
+    causes = words.mappings(findings.get("verdict"))
+    return findings.get("outcome"), [(cause.get("cause"), cause.get("tier")) for cause in causes]
+
+
 @lru_cache(maxsize=3)
 def _lexer(language: str) -> Any:
-    from pygments.lexers import BashLexer, PostgresLexer, PythonLexer
+    from pygments.lexers import BashLexer, PostgresLexer, PythonLexer  # type: ignore[import-untyped]
 
     return {"python": PythonLexer, "sql": PostgresLexer, "bash": BashLexer}[language]()
 
@@ -270,12 +274,11 @@ def _lexer(language: str) -> Any:
 @lru_cache(maxsize=1024)
 def highlighted(source: str, language: str) -> Markup:
     """Source with its tokens marked by class; the magic's own line stays as it is. Escaped by pygments."""
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
+    from pygments import highlight  # type: ignore[import-untyped]
+    from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 
     magic = ""
     if source.lstrip().startswith("%%"):
         magic, _, source = source.lstrip().partition("\n")
         magic = f'<span class="cm">{safe.text(magic)}</span>\n'
     return Markup(magic + highlight(source[:40_000], _lexer(language), HtmlFormatter(nowrap=True)))  # noqa: S704
-

@@ -15,10 +15,12 @@ from markupsafe import Markup
 
 from runbook.reporting import words
 from runbook.reporting.page import page
-from runbook.reporting.tables import table_html
+from runbook.reporting.tables import table_html, tree_html
 
 
 def _table(rows: Any, caption: str = "", max_rows: int = 50) -> Markup:
+    if all(isinstance(row.get("depth"), int) for row in rows):
+        return Markup(tree_html(list(rows), caption=caption, style=False))  # noqa: S704 escapes
     return Markup(table_html(list(rows), caption=caption, max_rows=max_rows, style=False))  # noqa: S704 escapes
 
 

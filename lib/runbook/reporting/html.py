@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runbook.reporting import safe, words
 from runbook.reporting.fragment import findings_html
 from runbook.reporting.page import page
-from runbook.reporting.timeline import heading_of, timeline
+from runbook.reporting.timeline import headings, timeline
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -91,7 +91,7 @@ def _failure(notebook: NotebookNode, result: Mapping[str, Any]) -> tuple[str, st
     failed, heading, number = failed_cell(notebook, result), "", 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            heading = heading_of(cell) or heading
+            heading = next((title for title, _ in reversed(headings(cell))), heading)
         elif cell.cell_type == "code":
             number += 1
         if cell is failed:

@@ -80,9 +80,8 @@ class Gauge:
 
     label: str
     value: str
-    threshold: str
     peak: str
-    #: ``above the threshold``, ``below the threshold``, ``not measured``.
+    #: The value against the threshold in words: ``over the threshold of 80 %``.
     verdict: str
     breached: bool | None
     #: Positions on the bar, percent of its width; ``None`` when there is nothing to draw.
@@ -100,6 +99,8 @@ class ActionEntry:
     targets: tuple[Mapping[str, Any], ...]
     #: Mark, what it means in words, the precondition, its value.
     preconditions: tuple[tuple[str, str, str, str], ...]
+    #: A precondition is known not to hold.
+    blocked: bool
     by_hand: str
     undo: str
     needs: str
@@ -158,7 +159,7 @@ def page(findings: Mapping[str, Any]) -> Page:
 
 def _headline(outcome: str, causes: Sequence[CauseEntry]) -> str:
     if outcome == "diagnosed":
-        found = [c for c in causes if c.tier in FOUND and not c.role.startswith("consequence")] or list(causes[:1])
+        found = [c for c in causes if _is_main(c)] or list(causes[:1])
         names = [f"{c.name} ({c.naming})" if c.naming else c.name for c in found]
         if names:
             return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -171,15 +172,15 @@ def _headline(outcome: str, causes: Sequence[CauseEntry]) -> str:
     }.get(outcome, words.label(outcome))
 
 
-def _lead(
-    outcome: str, causes: Sequence[CauseEntry], gauge: Gauge, not_checked: Sequence[Mapping[str, Any]]
-) -> str:
+def _is_main(cause: CauseEntry) -> bool:
+    """Found, and not only as the consequence of another."""
+    return cause.tier in FOUND and not cause.role.startswith("consequence")
+
+
+def _lead(outcome: str, causes: Sequence[CauseEntry], gauge: Gauge, not_checked: Sequence[Mapping[str, Any]]) -> str:
     if outcome == "diagnosed":
-        return "; ".join(
-            f"{c.id} {c.tier_word.lower()}, explains {c.share} of the symptom"
-            for c in causes
-            if c.tier in FOUND and not c.role.startswith("consequence")
-        ) + "."
+        told = [f"{c.id} {c.tier_word.lower()}, explains {c.share} of the symptom" for c in causes if _is_main(c)]
+        return f"{'; '.join(told)}." if told else ""
     blind = f"{len(not_checked)} {'source' if len(not_checked) == 1 else 'sources'} could not be read"
     if outcome in ("undetermined", "insufficient_data"):
         return f"{blind}; what would decide is listed below." if not_checked else "What would decide is listed below."
@@ -262,7 +263,9 @@ def _item(evidence: Mapping[str, Any]) -> Item:
 def _gauge(symptom: Mapping[str, Any]) -> Gauge:
     unit, value, limit = str(symptom.get("unit") or ""), symptom.get("value"), symptom.get("threshold")
     breached = symptom.get("breached") if isinstance(symptom.get("breached"), bool) else None
-    verdict = {True: "over the threshold", False: "within the threshold", None: "not measured"}[breached]
+    side = {True: "over the threshold", False: "within the threshold", None: "the threshold is"}[breached]
+    of = "of " if breached is not None else ""
+    label = str(symptom.get("label") or "")
     drawn = [v for v in (value, limit) if isinstance(v, int | float) and v >= 0]
     full = 0.0
     if len(drawn) == 2:
@@ -270,11 +273,10 @@ def _gauge(symptom: Mapping[str, Any]) -> Gauge:
         whole = 100.0 if unit == "%" else 1.0
         full = max(whole, *drawn) if bounded else max(drawn) * 1.25
     return Gauge(
-        label=str(symptom.get("label") or "Symptom"),
+        label=label if label and label != "not measured" else "Symptom",
         value=words.amount(value, unit) if value is not None else "not measured",
-        threshold=words.amount(limit, unit) if limit is not None else "",
         peak=words.amount(symptom.get("peak"), unit) if symptom.get("peak") is not None else "",
-        verdict=verdict,
+        verdict=f"{side} {of}{words.amount(limit, unit)}" if limit is not None else "",
         breached=breached,
         value_at=round(drawn[0] / full * 100, 2) if full else None,
         threshold_at=round(drawn[1] / full * 100, 2) if full else None,
@@ -296,6 +298,7 @@ def _action(action: Mapping[str, Any]) -> ActionEntry:
         cause=str(action.get("cause") or ""),
         targets=tuple(mappings(action.get("targets"))),
         preconditions=tuple(preconditions),
+        blocked=any(word == _MARKS[False][1] for _, word, *_ in preconditions),
         by_hand=str(action.get("by_hand") or ""),
         undo=str(action.get("undo") or "irreversible"),
         needs=str(action.get("needs") or ""),

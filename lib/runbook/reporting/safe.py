@@ -5,6 +5,8 @@ have written (alert labels, query texts, log lines), may not even do that. Neith
 style itself, or name an element that the page or another output uses.
 """
 
+# ruff: noqa: SIM905 lists of words read better as words
+
 from __future__ import annotations
 
 import re
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     import nh3
 
 _TEXT_TAGS = frozenset(
-    "a abbr b blockquote br caption cite code col colgroup dd del details dfn div dl dt em figcaption figure h1 h2 h3 "
-    "h4 h5 h6 hr i img ins kbd li mark ol p pre q s samp small span strong sub summary sup table tbody td tfoot th "
-    "thead time tr tt u ul var wbr".split()
+    "a abbr b blockquote br caption cite code col colgroup dd del details dfn div dl dt em figcaption figure h1 h2 "
+    "h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s samp small span strong sub summary sup table tbody td tfoot "
+    "th thead time tr tt u ul var wbr".split()
 )
 _WITH_CONTENT = frozenset(
     "script style iframe object embed noscript template svg math title textarea select option form button audio "
@@ -41,10 +43,9 @@ _ATTRIBUTES: dict[str, set[str]] = {
 _CLASSES: dict[str, set[str]] = {
     "div": {"rb-reading"},
     "p": {"rb-provenance", "rb-note"},
-    "td": {"rb-number", "rb-null", "rb-long", "rb-code"},
+    "td": {"rb-number", "rb-null", "rb-time", "rb-code"},
     "th": {"rb-number"},
     "span": {"rb-null", "rb-state"},
-    "ol": {"rb-tree"},
     "ul": {"rb-tree"},
     "table": {"dataframe"},
 }

@@ -6,6 +6,7 @@ to the same classes. Nothing here knows where rows come from.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -19,12 +20,17 @@ FRAGMENT_STYLE = """<style>
 .rb-reading th,.rb-reading td{text-align:left!important;vertical-align:top;padding:.25em .7em;max-width:44em;\
 overflow-wrap:anywhere;white-space:pre-wrap}
 .rb-reading .rb-number{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}
+.rb-reading .rb-time{font-variant-numeric:tabular-nums;white-space:nowrap}
+.rb-reading .rb-tree,.rb-reading .rb-tree ul{list-style:none;margin:.1em 0;padding-left:0}
+.rb-reading .rb-tree ul{padding-left:1.2em;border-left:1px solid var(--jp-border-color1,#999)}
 .rb-reading .rb-code{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:.93em}
 .rb-reading .rb-null{color:var(--jp-ui-font-color2,#616161);font-style:italic}
 .rb-reading .rb-note,.rb-reading .rb-provenance{color:var(--jp-ui-font-color2,#616161);font-size:.88em;margin:.3em 0}
 </style>"""
 
 MAX_CELL_CHARACTERS = 600
+MAX_DEPTH = 12
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?")
 _CODE_COLUMNS = frozenset({"query", "sql", "statement", "definition", "command", "argv"})
 
 
@@ -59,12 +65,40 @@ def table_html(
         if len(rows) > max_rows:
             parts.append(f'<p class="rb-note">Showing {max_rows} of {words.number(len(rows))} rows.</p>')
     else:
-        nothing = "No rows." if state in ("ok", "partial") else "Unknown: nothing could be read."
+        nothing = "no rows." if state in ("ok", "partial") else "<strong>unknown</strong>, it could not be read."
         heading = f"{escape(caption)}: " if caption else ""
         parts.append(f'<p class="rb-note">{heading}{nothing}</p>')
     parts.append(_provenance(source, target, duration_ms, state, reason))
     parts.append("</div>")
     return "".join(parts)
+
+
+def tree_html(rows: Sequence[Mapping[str, Any]], *, caption: str = "", style: bool = True) -> str:
+    """Rows that carry a ``depth``, a parent before its children, as an indented list: who blocks whom.
+
+    Everything but ``depth`` is shown, the process id first.
+    """
+    parts = [FRAGMENT_STYLE if style else "", '<div class="rb-reading">']
+    if caption:
+        parts.append(f'<p class="rb-note">{escape(caption)}</p>')
+    level = -1
+    for row in rows:
+        depth = max(0, min(int(row.get("depth") or 0), level + 1, MAX_DEPTH))
+        if depth > level:
+            parts.append('<ul class="rb-tree"><li>' if level < 0 else "<ul><li>")
+        else:
+            parts.append("</li>" + "</ul></li>" * (level - depth) + "<li>")
+        parts.append(_node(row))
+        level = depth
+    parts.append("</li></ul>" * (level + 1) + "</div>")
+    return "".join(parts)
+
+
+def _node(row: Mapping[str, Any]) -> str:
+    told = [f"{key} {words.identity(v)}" if key == "pid" else words.detail(key, v)
+            for key, v in row.items() if key != "depth" and v not in (None, "")]  # fmt: skip
+    text = " · ".join(told)
+    return f"{escape(text[:MAX_CELL_CHARACTERS])}{'…' if len(text) > MAX_CELL_CHARACTERS else ''}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
@@ -96,6 +130,8 @@ def _cell(row: Mapping[str, Any], column: str, numeric: bool) -> str:
     if numeric:
         return f'<td class="rb-number">{escape(_digits(column, value))}</td>'
     text = words.plain(value)
+    if _TIME.fullmatch(text):
+        return f'<td class="rb-time">{escape(text.replace("T", " ").replace("+00:00", "Z"))}</td>'
     if len(text) > MAX_CELL_CHARACTERS:
         text = f"{text[:MAX_CELL_CHARACTERS]}… ({words.number(len(text))} characters)"
     code = ' class="rb-code"' if column.lower() in _CODE_COLUMNS else ""
@@ -112,10 +148,9 @@ def _digits(column: str, value: float) -> str:
 
 def _provenance(source: str, target: str, duration_ms: float | None, state: str, reason: str) -> str:
     told = [part for part in (source, target) if part]
-    if duration_ms is not None:
-        told.append(words.duration(duration_ms / 1000))
-    if state != "ok" or told:
-        told.append(words.STATE_WORDS.get(state, state))
+    if told or state != "ok":
+        took = "" if duration_ms is None else f" in {words.duration(duration_ms / 1000)}"
+        told.append(f"{words.STATE_WORDS.get(state, state)}{took if state in ('ok', 'partial') else ''}")
     if reason:
         told.append(reason)
     return f'<p class="rb-provenance">{escape(" · ".join(told))}</p>' if told else ""

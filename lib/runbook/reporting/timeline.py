@@ -14,6 +14,9 @@ from typing import Any
 from runbook.reporting import words
 from runbook.reporting.words import mapping
 
+_SECTION_LEVEL = 2
+"""Headings down to this level make a row of the timeline; what stands below them belongs to that row."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
@@ -103,8 +106,8 @@ def _sections(cells: list[Any], started: datetime | None, before: list[_Span]) -
     heading, fresh = "Preparation", True
     for cell in cells:
         if cell.get("cell_type") == "markdown":
-            if title := heading_of(cell):
-                heading, fresh = title, True
+            for title, level in headings(cell):
+                heading, fresh = (title, True) if level <= _SECTION_LEVEL else (heading, fresh)
             continue
         start, seconds = cell_times(cell)
         if cell.get("cell_type") != "code" or seconds is None:
@@ -121,16 +124,17 @@ def _sections(cells: list[Any], started: datetime | None, before: list[_Span]) -
     return spans
 
 
-def heading_of(cell: Mapping[str, Any]) -> str:
-    """The first heading in a markdown cell, down to the third level; empty when it has none."""
+def headings(cell: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The headings of a markdown cell, as text and level."""
+    found: list[tuple[str, int]] = []
     fenced = False
     for line in str(cell.get("source", "")).splitlines():
         if line.lstrip().startswith("```"):
             fenced = not fenced
         mark, _, title = line.partition(" ")
-        if not fenced and mark in ("#", "##", "###") and title.strip():
-            return title.strip().strip("#*` ")
-    return ""
+        if not fenced and mark and not mark.strip("#") and len(mark) <= 6 and title.strip():
+            found.append((title.strip().strip("#*` "), len(mark)))
+    return found
 
 
 def _events(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

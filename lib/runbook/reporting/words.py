@@ -164,8 +164,8 @@ def clock(text: Any) -> str:
 
 
 def label(key: str) -> str:
-    """A key of the result document as a label: ``application_name`` → ``application name``."""
-    return key.replace("_", " ").strip()
+    """A key of the result document as a label: ``median_age_seconds`` → ``median age``; the value says its unit."""
+    return key.removesuffix("_seconds").removesuffix("_bytes").replace("_", " ").strip()
 
 
 def detail(key: str, value: Any) -> str:

@@ -72,8 +72,9 @@ def leaky_findings() -> dict[str, Any]:
     evidence = [
         _evidence("P01.median_age", "Median age in idle in transaction", 245.3, unit="s", threshold="≥ 30", weight=6),
         _evidence("P01.share", "Share of usable slots held by one application", 0.8, unit="share", threshold="≥ 0.2"),
-        _evidence("P01.waiters", "Sessions waiting for their locks", 0, unit="sessions", threshold="≥ 1"),
-        _evidence("P12.trend", "Growth over four weeks", None, reading="unknown", reason="prometheus is not configured"),
+        _evidence("P01.waiters", "Sessions waiting for their locks", 0, unit="sessions", threshold="< 1"),
+        _evidence("P12.trend", "Growth over four weeks", None, reading="unknown",
+                  reason="prometheus is not configured"),
         _evidence("P04.idle", "Share of slots that are plainly idle", 0.04, unit="share", threshold="≥ 0.5"),
         _evidence("P01.deploy", "Release of the same application nearby", None, reading="unknown", weight=1,
                   source="github: commits", reason="not configured"),
@@ -126,8 +127,10 @@ def leaky_findings() -> dict[str, Any]:
 def lock_findings() -> dict[str, Any]:
     """P02 confirmed with its tree of waiters; part of the symptom is unexplained."""
     tree = [
-        {"pid": 5120, "depth": 0, "state": "idle in transaction", "waits_seconds": None, "query": "UPDATE content SET status = $1 WHERE id = $2"},
-        *({"pid": 5121 + i, "depth": 1, "state": "active", "waits_seconds": 40.5 + i, "query": "SELECT … FOR UPDATE"} for i in range(6)),
+        {"pid": 5120, "depth": 0, "state": "idle in transaction", "waits_seconds": None,
+         "query": "UPDATE content SET status = $1 WHERE id = $2"},
+        *({"pid": 5121 + i, "depth": 1, "state": "active", "waits_seconds": 40.5 + i, "query": "SELECT 1 FOR UPDATE"}
+          for i in range(6)),
     ]  # fmt: skip
     return Findings(
         symptom=Symptom(label="Sessions waiting for a lock", value=6, unit="sessions", threshold=3, breached=True),
@@ -153,7 +156,9 @@ def lock_findings() -> dict[str, Any]:
 def healthy_findings() -> dict[str, Any]:
     """Nothing wrong, everything read."""
     return Findings(
-        symptom=Symptom(label="Usable connection slots in use", value=0.12, unit="share", threshold=0.8, breached=False),
+        symptom=Symptom(
+            label="Usable connection slots in use", value=0.12, unit="share", threshold=0.8, breached=False
+        ),
         impact="none",
         outcome="healthy",
         verdict=[Verdict(cause="P01", name="Idle-in-transaction leak", tier="excluded", share=0, score=-4, coverage=1,
@@ -321,7 +326,9 @@ def notebook(findings: dict[str, Any] | None = None) -> NotebookNode:
 
 
 def _not_configured() -> NotebookNode:
-    html = table_html([], caption="commits", source="github", state="not_configured", reason="github.repository is not set")
+    html = table_html(
+        [], caption="commits", source="github", state="not_configured", reason="github.repository is not set"
+    )
     return new_output("display_data", {"text/html": html})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from runbook.diagnosis import verdict
@@ -49,12 +50,17 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
             breached=breached,
             peaked=any(face.peaked for face in symptom_faces),
         ),
-        verdict=verdicts,
+        verdict=[_without_targets(v) for v in verdicts],
         evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
         not_checked=_not_checked(taken, causes, facts),
         unexplained=verdict.unexplained(verdicts),
         actions=propose(verdicts, facts),
     )
+
+
+def _without_targets(found: Verdict) -> Verdict:
+    """The verdict names who it is; the sessions to act on, one by one, stand with the actions."""
+    return replace(found, details={k: v for k, v in found.details.items() if k != "targets"})
 
 
 def _causes(facts: Facts) -> list[Cause]:

@@ -51,10 +51,10 @@ def idle_in_transaction_leak(facts: Facts) -> Cause:
         gate=gate,
         clauses=(
             bench.weigh("slots", "share of usable slots idle in a transaction", facts.of_usable(count),
-                        at_least=limits.leak_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind),
+                        at_least=limits.leak_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind, share=True),
             bench.weigh("one_application", f"share of them held by {owner or 'one application'}",
                         (len(of_one) / count if count else 0.0) if count is not None else None,
-                        at_least=0.5, rests_on=SESSIONS, reason=facts.blind),
+                        at_least=0.5, rests_on=SESSIONS, reason=facts.blind, share=True),
             bench.weigh("waiters", "sessions waiting for their locks", waiting, below=1, rests_on=("blockers",),
                         reason=facts.blind),
         ),
@@ -90,13 +90,13 @@ def slow_query_saturation(facts: Facts) -> Cause:
         gate=bench.gate(
             "running", "share of usable slots running a statement, lock waits apart", facts.of_usable(mean),
             at_least=limits.running_share, rests_on=("activity", "sessions", "headroom"), reason=facts.blind,
-        ),
+         share=True),
         clauses=(
             bench.weigh("per_core", f"running statements a core ({facts.cores or '?'} cores)", per_core,
                         at_least=limits.running_per_core, rests_on=("activity", "cores"), reason=facts.blind),
             bench.weigh("one_statement", "share of the running sessions that run one statement",
                         (len(of_one) / len(named) if named else 0.0) if running is not None else None,
-                        at_least=limits.one_statement_share, rests_on=SESSIONS, reason=facts.blind),
+                        at_least=limits.one_statement_share, rests_on=SESSIONS, reason=facts.blind, share=True),
         ),
         hints=(
             bench.weigh("longest", "longest of them", max((seconds(r, "query_seconds") for r in of_one), default=0.0)
@@ -132,7 +132,7 @@ def oversized_pools(facts: Facts) -> Cause:
         id="P04",
         name="pools oversized",
         gate=bench.gate("idle", "share of usable slots held by idle sessions", facts.of_usable(count),
-                        at_least=limits.idle_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind),
+                        at_least=limits.idle_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind, share=True),
         clauses=(
             bench.fact("short", "slots used to the threshold, or a connect refused", facts.short_of_slots,
                        value=facts.used_percent[-1] if facts.used_percent else None, unit="%",
@@ -174,7 +174,7 @@ def reconnect_storm(facts: Facts) -> Cause:
                         unit="/s", rests_on=("churn", "sessions_after"), reason=facts.blind),
         clauses=(
             bench.weigh("young", f"share of sessions younger than {limits.young_seconds:g} s", share, at_least=0.5,
-                        rests_on=(*SESSIONS, "headroom"), reason=facts.blind),
+                        rests_on=(*SESSIONS, "headroom"), reason=facts.blind, share=True),
             bench.fact("short", "slots used to the threshold, or a connect refused", facts.short_of_slots,
                        value=facts.used_percent[-1] if facts.used_percent else None, unit="%",
                        rests_on=("headroom", "connection"), otherwise="refutes", reason=facts.blind),
@@ -211,11 +211,11 @@ def half_open_logins(facts: Facts) -> Cause:
         clauses=(
             bench.weigh("finished", "share of usable slots held by finished sessions", facts.of_usable(finished),
                         below=limits.threshold_percent / 100, rests_on=("headroom",), otherwise="refutes",
-                        reason=facts.blind),
+                        reason=facts.blind, share=True),
             bench.weigh("under_way", "share of slots held by logins under way",
                         under_way / total if under_way is not None and total else None,
                         at_least=limits.half_open_share, rests_on=("processes", "headroom"), otherwise="refutes",
-                        reason=facts.blind),
+                        reason=facts.blind, share=True),
         ),
         share=under_way / total if under_way and total else 0.0,
         details={"sessions": under_way, "peers": _peers(facts.half_open or [])} if under_way else {},
@@ -253,7 +253,8 @@ def orphans(facts: Facts) -> Cause:
                         or "the server's sockets on this host are not those that its sessions report"),
         clauses=(
             bench.weigh("slots", "share of usable slots that they hold", facts.of_usable(count),
-                        at_least=limits.orphan_share, rests_on=("sessions", "headroom"), reason=facts.blind),
+                        at_least=limits.orphan_share, rests_on=("sessions", "headroom"), reason=facts.blind,
+                        share=True),
         ),
         share=facts.of_used(len(rows)),
         details={"application_name": app, "sessions": len(rows), "targets": identities(rows)} if rows else {},
@@ -281,7 +282,7 @@ def superusers_eat_reserve(facts: Facts) -> Cause:
                        facts.reserve_eaten if known else None, rests_on=("headroom", "connection"),
                        otherwise="refutes", reason=facts.blind),
             bench.weigh("slots", "share of usable slots that they hold", facts.of_usable(count), at_least=0.2,
-                        rests_on=SESSIONS, reason=facts.blind),
+                        rests_on=SESSIONS, reason=facts.blind, share=True),
         ),
         share=facts.of_used(count or 0),
         details={"role": role, "application_name": app, "sessions": count} if of_one else {},

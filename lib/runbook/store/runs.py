@@ -38,7 +38,7 @@ SELECT id, key, runbook, parameters, title, severity, service, alert, alert_id, 
 """
 
 _HELD = """id AS run_id, fencing_token AS token, runbook, parameters, alert, incident_id, queued_at, attempts, title,
-          severity"""
+          severity, started_at"""
 
 _CLAIM = f"""
 UPDATE runs

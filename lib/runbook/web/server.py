@@ -182,4 +182,4 @@ def _worker(settings: Settings, store: Store, execute: Executor, concurrency: in
     async def tell(result: Mapping[str, Any]) -> None:
         await announce(result, settings)
 
-    return Worker(store, execute, tell, concurrency=concurrency)
+    return Worker(store, settings, execute, tell, concurrency=concurrency)

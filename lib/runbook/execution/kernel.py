@@ -46,7 +46,7 @@ class KernelFailed(RunbookError):
     exit_code = 3
 
 
-class _OneSpec(KernelSpecManager):  # type: ignore[misc]  # jupyter_client is untyped
+class _OneSpec(KernelSpecManager):
     """Knows one kernelspec: this interpreter, whatever is installed for the user."""
 
     def __init__(self, spec: KernelSpec) -> None:
@@ -294,5 +294,8 @@ class Kernel:
             await launched.kill()
             launched.process.wait(10)
         if self.client is not None:
-            self.client.stop_channels()
+            # stop_channels() would first connect the channels that we never opened.
+            for channel in (self.client.shell_channel, self.client.iopub_channel, self.client.control_channel):
+                channel.stop()
+            self.client.context.destroy(linger=0)
         await self.manager.cleanup_resources()

@@ -28,6 +28,7 @@ _BANNER_TAGS = frozenset({"papermill-error-cell-tag"})
 
 _SEE_ABOVE = Markup('<p class="above">The verdict of this run opens this report: <a href="#verdict">see above</a>.</p>')
 _HEADING = re.compile(r"<h([1-6])>(.*?)</h\1>", re.DOTALL)
+_LEADING_NUMBER = re.compile(r"\d{1,6}")
 _TAG = re.compile(r"<[^>]*>")
 _FIRST_LEVEL = 3
 """Level of the narrative's uppermost headings: the page has the two above."""
@@ -88,8 +89,9 @@ def failed_cell(nb: NotebookNode, result: Mapping[str, Any]) -> NotebookNode | N
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
     if result.get("state") in (None, "succeeded"):
         return None
-    named = words.mapping(result.get("error")).get("cell")
-    by_number = code[named - 1] if isinstance(named, int) and 0 < named <= len(code) else None
+    named = _LEADING_NUMBER.match(str(words.mapping(result.get("error")).get("cell")))
+    number = int(named[0]) if named else 0
+    by_number = code[number - 1] if 0 < number <= len(code) else None
     return next((cell for cell in code if timeline.is_failed(cell)), by_number)
 
 

@@ -97,4 +97,4 @@ def _failure(notebook: NotebookNode, result: Mapping[str, Any]) -> tuple[str, st
         if cell is failed:
             return str(number), heading
     named = words.mapping(result.get("error")).get("cell")
-    return ("" if named is None else str(named)), ""
+    return str(named or ""), ""

@@ -137,7 +137,9 @@ def page(findings: Mapping[str, Any]) -> Page:
     """The findings (``symptom`` to ``actions``) in words."""
     evidence = {str(item.get("id", "")): item for item in mappings(findings.get("evidence"))}
     not_checked = mappings(findings.get("not_checked"))
-    causes = [_cause(v, evidence, not_checked) for v in mappings(findings.get("verdict"))]
+    actions = tuple(_action(a) for a in mappings(findings.get("actions")))
+    acted_on = {action.cause for action in actions if action.targets}
+    causes = [_cause(v, evidence, not_checked, acted_on) for v in mappings(findings.get("verdict"))]
     outcome = str(findings.get("outcome") or "undetermined")
     gauge = _gauge(mapping(findings.get("symptom")))
     unexplained = findings.get("unexplained")
@@ -152,7 +154,7 @@ def page(findings: Mapping[str, Any]) -> Page:
         causes=tuple(c for c in causes if c.tier in SHOWN),
         considered=tuple(c for c in causes if c.tier not in SHOWN),
         unexplained=words.percent(unexplained) if said and isinstance(unexplained, int | float) else "",
-        actions=tuple(_action(a) for a in mappings(findings.get("actions"))),
+        actions=actions,
         unread=tuple(_unread(n) for n in not_checked),
     )
 
@@ -192,12 +194,17 @@ def _lead(outcome: str, causes: Sequence[CauseEntry], gauge: Gauge, not_checked:
 
 
 def _cause(
-    verdict: Mapping[str, Any], evidence: Mapping[str, Mapping[str, Any]], not_checked: Sequence[Mapping[str, Any]]
+    verdict: Mapping[str, Any],
+    evidence: Mapping[str, Mapping[str, Any]],
+    not_checked: Sequence[Mapping[str, Any]],
+    acted_on: set[str],
 ) -> CauseEntry:
     cause = str(verdict.get("cause", ""))
     tier = str(verdict.get("tier", "undetermined"))
     share = _share(verdict.get("share"))
-    details = mapping(verdict.get("details"))
+    details = {str(k): v for k, v in mapping(verdict.get("details")).items() if v not in words.NOTHING}
+    if cause in acted_on:
+        details.pop("targets", None)  # they stand with the action
     because, against = texts(verdict.get("because")), texts(verdict.get("against"))
     own = [e for i, e in evidence.items() if i.startswith(f"{cause}.") and i not in (*because, *against)]
     return CauseEntry(
@@ -211,8 +218,8 @@ def _cause(
         coverage=words.percent(_share(verdict.get("coverage"))),
         role=_role(verdict),
         naming=_naming(details),
-        details=tuple((words.label(str(k)), words.detail(str(k), v)) for k, v in details.items() if not _is_table(v)),
-        tables=tuple((words.label(str(k)), tuple(v)) for k, v in details.items() if _is_table(v)),
+        details=tuple((words.label(k), words.detail(k, v)) for k, v in details.items() if not _is_table(v)),
+        tables=tuple((words.label(k), tuple(v)) for k, v in details.items() if _is_table(v)),
         because=tuple(_item(evidence.get(i, {"label": i})) for i in because),
         against=tuple(_item(evidence.get(i, {"label": i})) for i in against),
         unknown=tuple(_item(e) for e in own if e.get("reading") == "unknown"),
@@ -239,11 +246,10 @@ def _is_table(value: Any) -> bool:
 
 
 def _naming(details: Mapping[str, Any]) -> str:
-    for key in _NAMING:
-        value = details.get(key)
-        if value not in (None, "", [], {}) and not _is_table(value):
-            return f"{words.label(key).removesuffix(' name')} {words.identity(value)}"
-    return ""
+    """What leads to the culprit: the two best details, so that a root blocker has its application and its pid."""
+    named = [key for key in _NAMING if details.get(key) not in words.NOTHING and not _is_table(details[key])][:2]
+    kept = named if len(named) > 1 and named[1].endswith("pid") else named[:1]
+    return ", ".join(f"{words.label(key).removesuffix(' name')} {words.identity(details[key])}" for key in kept)
 
 
 def _item(evidence: Mapping[str, Any]) -> Item:

@@ -107,7 +107,8 @@ def _sections(cells: list[Any], started: datetime | None, before: list[_Span]) -
     for cell in cells:
         if cell.get("cell_type") == "markdown":
             for title, level in headings(cell):
-                heading, fresh = (title, True) if level <= _SECTION_LEVEL else (heading, fresh)
+                if 1 < level <= _SECTION_LEVEL:
+                    heading, fresh = title, True
             continue
         start, seconds = cell_times(cell)
         if cell.get("cell_type") != "code" or seconds is None:

@@ -51,6 +51,9 @@ OUTCOME_WORDS = {
     "healthy": "Healthy",
 }
 
+NOTHING: tuple[Any, ...] = (None, "", [], {}, ())
+"""Values of a detail that say nothing."""
+
 WEIGHT_WORDS = {6: "decisive", 3: "strong", 1: "weak"}
 
 _SHARE_UNITS = frozenset({"share", "ratio"})
@@ -118,6 +121,8 @@ def plain(value: Any) -> str:
 
 def identity(value: Any) -> str:
     """A value that names something: a process id is printed without spaces between its thousands."""
+    if isinstance(value, list | tuple) and all(not isinstance(item, list | tuple | Mapping) for item in value):
+        return ", ".join(identity(item) for item in value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else plain(value)
 
 
@@ -177,6 +182,8 @@ def detail(key: str, value: Any) -> str:
             return size(value)
         if key == "share" or key.endswith("_share"):
             return percent(value)
+    if isinstance(value, Mapping):
+        return " · ".join(f"{label(str(k))} {detail(str(k), v)}" for k, v in value.items() if v not in NOTHING)
     return identity(value)
 
 

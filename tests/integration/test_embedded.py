@@ -102,7 +102,7 @@ def test_an_ordinary_user_runs_it_as_itself() -> None:
     import importlib.metadata  # noqa: F401 - the child may not be able to read the standard library
 
     with tempfile.TemporaryDirectory() as place:
-        os.chmod(place, 0o711)
+        Path(place).chmod(0o711)
         own = Path(place) / "own"
         own.mkdir(mode=0o700)
         assert nobody.uid is not None

@@ -30,6 +30,7 @@ class Bench:
         weight: int = STRONG,
         otherwise: Answer = "neutral",
         reason: str = "",
+        share: bool = False,
     ) -> Evidence:
         """``value`` against a threshold.
 
@@ -43,6 +44,8 @@ class Bench:
             What a known value says that does not reach it.
         reason
             Why it is unknown, when the readings themselves do not tell.
+        share
+            Value and threshold are shares 0–1, to be shown as percent.
         """
         answer: Answer
         if value is None:
@@ -51,6 +54,10 @@ class Bench:
             answer = "supports"
         else:
             answer = otherwise
+        if share:
+            unit = "%"
+            value = round(100 * value, 1) if value is not None else None
+            at_least, below = (None if t is None else 100 * t for t in (at_least, below))
         threshold = f"≥ {at_least:g}" if at_least is not None else f"< {below:g}" if below is not None else ""
         return self._item(slug, label, value, answer, rests_on, threshold, unit, weight, reason)
 

@@ -70,8 +70,16 @@ class Cause:
 ANSWERS = ("supports", "refutes")
 
 
-def tier(cause: Cause, *, in_compound: bool = False) -> Tier:
-    """The tier of one cause; ``in_compound`` when another one is found beside it."""
+def tier(cause: Cause, *, in_compound: bool = False, breached: bool | None = True) -> Tier:
+    """The tier of one cause.
+
+    Parameters
+    ----------
+    in_compound
+        Another cause is found beside it.
+    breached
+        Whether the symptom is there. When it is known not to be, only a decisive cause is a finding.
+    """
     if cause.gate.reading == "unknown":
         return "undetermined"
     if cause.gate.reading != "supports":
@@ -84,7 +92,8 @@ def tier(cause: Cause, *, in_compound: bool = False) -> Tier:
         and cause.share + 1e-9 >= wanted_share
     ):
         return "confirmed"
-    if cause.score >= PROBABLE_SCORE and cause.share + 1e-9 >= PROBABLE_SHARE:
+    enough = cause.score >= PROBABLE_SCORE and (breached is not False or cause.decisive)
+    if enough and cause.share + 1e-9 >= PROBABLE_SHARE:
         return "probable"
     return "possible" if cause.score >= POSSIBLE_SCORE else "excluded"
 
@@ -94,17 +103,25 @@ def found(tier_: Tier) -> bool:
     return tier_ in ("confirmed", "probable")
 
 
-def rank(causes: Iterable[Cause], explains: Iterable[tuple[str, str]] = ()) -> list[Verdict]:
+def rank(
+    causes: Iterable[Cause], explains: Iterable[tuple[str, str]] = (), *, breached: bool | None = True
+) -> list[Verdict]:
     """The verdict: tier, then share in steps of 0.05, then score, then id; consequences behind what explains them.
 
     Parameters
     ----------
     explains
         Pairs *A explains B*: with both found, B is a consequence of A.
+    breached
+        Whether the symptom is there; see :func:`tier`.
     """
     causes = list(causes)
-    alone = {c.id: tier(c) for c in causes}
-    tiers = {c.id: tier(c, in_compound=any(found(t) for other, t in alone.items() if other != c.id)) for c in causes}
+    alone = {c.id: tier(c, breached=breached) for c in causes}
+
+    def beside(cause: Cause) -> bool:
+        return any(found(t) for other, t in alone.items() if other != cause.id)
+
+    tiers = {c.id: tier(c, in_compound=beside(c), breached=breached) for c in causes}
     origin: dict[str, str] = {}
     for a, b in explains:
         if found(tiers.get(a, "excluded")) and found(tiers.get(b, "excluded")) and origin.get(a) != b:

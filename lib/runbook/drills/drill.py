@@ -104,27 +104,24 @@ class _Crew:
         self._scaled = scaled
         self._place = place
         self._services = services
-        self._running: tuple[str, Service] | None = None
+        self._running: dict[str, Service] = {}
 
     def thresholds(self, *, full_length: bool) -> dict[str, Any]:
-        """The notebook's own parameters, or the scaled ones of all these drills together, so that a service serves many."""
+        """The notebook's own parameters, or the scaled ones of all drills together, so that one service serves many."""
         own = {name: parameter.default for name, parameter in self.runbook.parameters.items()}
         return own if full_length else own | {name: value for name, value in self._scaled.items() if name in own}
 
     def service(self, injected: Injected, thresholds: Mapping[str, Any]) -> Service:
-        """A service with the settings that this fault needs; the last one is kept while they stay the same."""
+        """A service with the settings that this fault needs, one for all faults that need the same."""
         settings = self.sandbox.settings()
         for section, values in injected.settings.items():
             settings[section] = settings.get(section, {}) | dict(values)
         settings["thresholds"] = {self.runbook.name: dict(thresholds)}
         key = json.dumps(settings, sort_keys=True)
-        if self._running is not None and self._running[0] == key:
-            return self._running[1]
-        self._services.close()
-        directory = Path(tempfile.mkdtemp(prefix="service-", dir=self._place))
-        service = self._services.enter_context(Service(directory, settings))
-        self._running = (key, service)
-        return service
+        if key not in self._running:
+            directory = Path(tempfile.mkdtemp(prefix="service-", dir=self._place))
+            self._running[key] = self._services.enter_context(Service(directory, settings))
+        return self._running[key]
 
 
 def _drill(crew: _Crew, one: FaultPlan, *, full_length: bool) -> Score:

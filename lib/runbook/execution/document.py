@@ -65,7 +65,7 @@ def _diagnosed(
     reason = f"{why.name} at {why.cell}: {why.message}" if why else "the notebook displayed no findings"
     try:
         findings: dict[str, Any] = diagnosis(runbook.diagnosis)(readings, parameters).as_dict()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the author's code: the report is written all the same, and says so
         log.error("diagnosis_failed", runbook=runbook.name, diagnosis=runbook.diagnosis, error=type(error).__name__)
         return empty_findings(f"{reason}; the diagnosis of what was recorded failed too ({type(error).__name__})")
     return findings

@@ -9,6 +9,7 @@ that raises does not stop the others: a step that fails is a finding, not an end
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ LOOK_SECONDS = 0.05
 """How often a running cell is checked for a dead kernel, the deadline and a cancel."""
 IOPUB_SECONDS = 30
 """How long the outputs of a cell that has replied may take to arrive; papermill's 4 s fail chatty cells (#426)."""
+_quiet = logging.getLogger("runbook.execution.nbclient")
+_quiet.setLevel(logging.WARNING)  # its debug messages are the cells' sources and outputs, before redaction
 DRAIN_SECONDS = 0.1
 MAX_OUTPUTS, MAX_OUTPUT_CHARACTERS = 1_000, 4_000_000
 """Of one cell; what comes after is dropped, and the cell says so."""
@@ -43,7 +46,7 @@ class _Stop(Exception):
         self.name, self.message, self.state = name, message, state
 
 
-class RunbookEngine(Engine):  # type: ignore[misc]  # papermill is untyped
+class RunbookEngine(Engine):
     """Registered as ``runbook``."""
 
     @classmethod
@@ -140,7 +143,7 @@ class _Watch:
         return None
 
 
-class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is untyped
+class _Client(PapermillNotebookClient):
     """Executes one cell at a time on a kernel that is there already."""
 
     def __init__(self, nb_man: NotebookExecutionManager, watch: _Watch, **traits: Any) -> None:
@@ -152,6 +155,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is un
             allow_errors=True,
             coalesce_streams=True,
             store_widget_state=False,
+            log=_quiet,
             **traits,
         )
         self.kc = watch.kernel.client

@@ -102,6 +102,29 @@ def execute(
     return run.archive_what_is_known(readings)
 
 
+def prepare() -> None:
+    """Import and compile now what the first run of this process would have to: papermill, nbconvert, templates.
+
+    For a process that stays, while it has nothing else to do; takes a second or two.
+    """
+    import nbformat
+
+    from runbook.execution import files, headless  # noqa: F401 - imported is all that it needs to be
+    from runbook.result import empty_findings
+
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# Rehearsal"), nbformat.v4.new_code_cell("1")]
+    )
+    now = datetime.now(UTC).isoformat()
+    facts = dict.fromkeys(("run_id", "runbook", "title", "severity"), "rehearsal") | {
+        "parameters": {}, "alert": None, "incident_id": None, "started_at": now, "finished_at": now,
+        "timings": dict.fromkeys(("queued_s", "kernel_s", "cells_s", "render_s", "total_s"), 0.0),
+        "versions": document.versions(), "report": None,
+    }  # fmt: skip
+    result = document.envelope(empty_findings("rehearsal"), Course(), **facts)
+    files.rendered(notebook, result, Redactor())
+
+
 class _Run:
     """One call of :func:`execute`: what its steps hand to each other."""
 
@@ -160,8 +183,7 @@ class _Run:
                 cancel=self.cancel,
                 progress=self.progress,
             )
-        except Exception as error:
-            # A fault of ours, or of a library of ours: what the kernel has found out is worth a report all the same.
+        except Exception as error:  # noqa: BLE001 - ours or a library's: what was found out is worth a report anyway
             self.log.error("execution_failed", reason=self.redactor.text(document.what_happened(error)))
             self.course.state = "failed"
             if self.course.ended is None:

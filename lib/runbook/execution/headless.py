@@ -1,23 +1,26 @@
-"""papermill, called in process on a kernel that is there already: no path, no working directory, no progress bar."""
+"""papermill in process, on a kernel that is there already: its steps without paths, progress bar and second writing.
+
+``papermill.execute_notebook`` would also serialise the executed notebook to nowhere, and put marker cells into it that
+claim execution stopped at the first cell that raised.
+"""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import papermill
 from nbformat import NotebookNode
 from papermill.engines import papermill_engines
-from papermill.exceptions import PapermillExecutionError
-from papermill.execute import remove_error_markers
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from runbook.execution.course import Course, Progress
 from runbook.execution.engine import RunbookEngine
 from runbook.execution.kernel import Kernel
 
 ENGINE = "runbook"
+_PYTHON = {"kernel_name": "python3", "language": "python"}
 
 
 def execute_cells(
@@ -37,27 +40,20 @@ def execute_cells(
     parameters
         JSON values, checked before: papermill puts any other value, and any name, into the cell as it is.
     """
+    # By entry point, it would be looked up in the installed distribution's metadata once more.
     papermill_engines.register(ENGINE, RunbookEngine)
-    # It finds parameters by regular expressions, and warns of declared ones that those overlook.
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
-        papermill.execute_notebook(
-            notebook,
-            None,
-            parameters=dict(parameters),
-            engine_name=ENGINE,
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-            autosave_cell_every=0,
-            kernel=kernel,
-            course=course,
-            deadline=deadline,
-            cancel=cancel,
-            progress=progress,
-        )
-    except PapermillExecutionError:
-        # The course says it better; the marker cells claim that execution stopped there, which it did not.
-        if course.notebook is not None:
-            course.notebook = remove_error_markers(course.notebook)
+    loaded = load_notebook_node(notebook)
+    if parameters:
+        loaded = parameterize_notebook(loaded, dict(parameters), engine_name=ENGINE, **_PYTHON)
+    papermill_engines.execute_notebook_with_engine(
+        ENGINE,
+        loaded,
+        kernel_name=_PYTHON["kernel_name"],
+        progress_bar=False,
+        autosave_cell_every=0,
+        kernel=kernel,
+        course=course,
+        deadline=deadline,
+        cancel=cancel,
+        progress=progress,
+    )

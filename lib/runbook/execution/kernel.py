@@ -34,6 +34,8 @@ _ARGUMENTS = (
     "--InteractiveShell.xmode=Minimal",
     "--InteractiveShell.colors=nocolor",
     "--InteractiveShellApp.ignore_cwd=True",
+    # Each cell would sleep for its outputs to arrive before its reply; we wait for both anyway.
+    "--Kernel._execute_sleep=0",
 )
 _SOCKET_PATH_LIMIT = 107
 
@@ -44,7 +46,7 @@ class KernelFailed(RunbookError):
     exit_code = 3
 
 
-class _OneSpec(KernelSpecManager):  # type: ignore[misc]  # jupyter_client is untyped
+class _OneSpec(KernelSpecManager):
     """Knows one kernelspec: this interpreter, whatever is installed for the user."""
 
     def __init__(self, spec: KernelSpec) -> None:
@@ -204,7 +206,7 @@ class Kernel:
             self.run(self._ready(seconds))
         return self
 
-    def answers(self, seconds: float = 5.0) -> bool:
+    def answers(self, seconds: float = 2.0) -> bool:
         """Whether it is alive and replies to a request."""
         try:
             self.run(self._ready(seconds))
@@ -292,5 +294,8 @@ class Kernel:
             await launched.kill()
             launched.process.wait(10)
         if self.client is not None:
-            self.client.stop_channels()
+            # stop_channels() would first connect the channels that we never opened.
+            for channel in (self.client.shell_channel, self.client.iopub_channel, self.client.control_channel):
+                channel.stop()
+            self.client.context.destroy(linger=0)
         await self.manager.cleanup_resources()

@@ -23,7 +23,7 @@ from runbook.execution.zygote import Zygote, ZygoteUnavailable
 
 log = structlog.get_logger(__name__)
 
-GRACE_SECONDS = 0.75
+GRACE_SECONDS = 3.0
 """How long a refill waits for the runs that were just handed a kernel: it would take their second core from them."""
 CHECK_SECONDS = 5.0
 STARTING = "the zygote is starting"
@@ -195,6 +195,7 @@ class KernelPool:
         kernel = Kernel.launch(python_spec(self._zygote.socket), env, stem, warm=True)
         try:
             kernel.connect()
+            kernel.ask("pass")  # the first cell touches much that is slower the first time
         except BaseException:
             kernel.close()
             raise

@@ -19,7 +19,7 @@ NAME = "runbook-zygote"
 """Name of the entry point in the group ``jupyter_client.kernel_provisioners``."""
 
 
-class ZygoteProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client is untyped
+class ZygoteProvisioner(LocalProvisioner):
     """Launches kernels by fork; connection file and lifecycle stay as the local provisioner has them."""
 
     socket = Unicode("", config=True, help="Unix socket of the zygote; empty: start the process locally.")

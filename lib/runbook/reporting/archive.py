@@ -27,6 +27,8 @@ from runbook.settings import Settings, data_dir
 REPORT, NOTEBOOK, RESULT, READINGS = "report.html", "notebook.ipynb", "result.json", "readings.jsonl.gz"
 """Names of the four files of a run."""
 
+FILES = (REPORT, NOTEBOOK, RESULT, READINGS)
+
 ABANDONED_AFTER_SECONDS = 3600.0
 """A hidden directory older than this belongs to a writer that is gone: writing takes well under a second."""
 

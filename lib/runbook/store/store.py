@@ -63,6 +63,7 @@ class Store:
             self._pool = AsyncConnectionPool(
                 conninfo,
                 kwargs=kwargs,
+                configure=_autocommit,
                 min_size=2,
                 max_size=self._connections,
                 timeout=_POOL_WAIT_SECONDS,
@@ -131,7 +132,7 @@ class Store:
         """Payloads notified on ``channel``, on a connection of its own, for as long as that lives."""
         conninfo, kwargs = await self._address()
         try:
-            async with await psycopg.AsyncConnection.connect(conninfo, **kwargs) as connection:
+            async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True, **kwargs) as connection:
                 await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
                 async for notification in connection.notifies():
                     yield notification.payload
@@ -146,7 +147,6 @@ class Store:
         except psycopg.ProgrammingError:
             raise StoreError("store.url is no PostgreSQL URL", remedy="Write postgresql://user@host/database") from None
         return url, {
-            "autocommit": True,
             "application_name": "runbook",
             "connect_timeout": _CONNECT_SECONDS,
             "options": f"{options} {_SESSION}".strip(),
@@ -163,12 +163,17 @@ class Store:
 
     async def _migrate(self, conninfo: str, kwargs: dict[str, Any]) -> None:
         try:
-            async with await psycopg.AsyncConnection.connect(conninfo, **kwargs) as connection:
+            async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True, **kwargs) as connection:
                 await migrate(connection)
         except psycopg.Error as error:
             raise StoreError(
                 f"the store cannot be opened: {_reason(error)}", remedy="Check store.url and the server it names"
             ) from None
+
+
+async def _autocommit(connection: Connection) -> None:
+    # Not among the pool's arguments: Procrastinate reuses those for a connection of its own and adds this itself.
+    await connection.set_autocommit(True)
 
 
 def _reason(error: psycopg.Error) -> str:

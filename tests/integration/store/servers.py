@@ -28,6 +28,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 @pytest.fixture
 def database(postgres: EmbeddedPostgres) -> str:
     """URL of a database of this test's own."""
+    return new_database(postgres)
+
+
+def new_database(postgres: EmbeddedPostgres) -> str:
+    """URL of a fresh database."""
     name = f"store_{next(_numbers)}"
     with psycopg.connect(postgres.superuser_dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -52,6 +57,12 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A catalog of two runbooks: ``connections``, which may run again, and ``uploads``, which may not."""
     directory = tmp_path / "notebooks"
     directory.mkdir()
+    write_notebooks(directory)
+    monkeypatch.setenv("RUNBOOK_NOTEBOOKS", str(directory))
+    return directory
+
+
+def write_notebooks(directory: Path) -> None:
     write_notebook(
         directory,
         "connections",
@@ -73,8 +84,6 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         parameters_from_alert={"hold_seconds": "hold"},
         parameters="hold_seconds: float = 0.0  # how long it takes, s\n",
     )
-    monkeypatch.setenv("RUNBOOK_NOTEBOOKS", str(directory))
-    return directory
 
 
 def write_notebook(directory: Path, name: str, *, parameters: str, **metadata: Any) -> None:

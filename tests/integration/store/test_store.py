@@ -58,7 +58,8 @@ def test_a_store_written_by_a_newer_version_is_refused(settings: Settings, datab
 def test_a_database_that_is_not_utf8_is_refused(postgres: object, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
-            "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc TEMPLATE template0"
+            "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc"
+            " TEMPLATE template0"
         )
     url = database.rpartition("/")[0] + "/latin"
     with pytest.raises(StoreError, match="LATIN1"):
@@ -103,6 +104,6 @@ def test_run_ids_sort_by_time_and_may_stand_in_a_path() -> None:
     start = datetime(2026, 11, 23, 7, 25, 13, 42_000, tzinfo=UTC)
     ids = [new_run_id(start + timedelta(milliseconds=n)) for n in range(50)]
     assert ids == sorted(ids)
-    assert len(set(new_run_id(start) for _ in range(200))) == 200
+    assert len({new_run_id(start) for _ in range(200)}) == 200
     assert all(RUN_ID.fullmatch(i) for i in ids)
     assert ids[0].startswith("20261123T072513042-")

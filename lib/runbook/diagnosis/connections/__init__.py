@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from runbook.diagnosis import verdict
@@ -34,11 +35,10 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
     """The findings of runbook *db_connection_exhaustion*; the same readings give the same findings."""
     taken = Readings(readings)
     facts = Facts(taken, Limits.of(parameters))
-    causes = _causes(facts)
     symptom_faces = faces(facts)
     breached = is_breached(symptom_faces)
-    causes.append(_healthy(facts, causes, symptom_faces, breached))
-    verdicts = verdict.rank(causes, _edges(facts, causes))
+    causes = _causes(facts, breached)
+    verdicts = verdict.rank(causes, _edges(facts, causes), breached=breached)
     return Findings(
         symptom=shown(symptom_faces),
         impact=_impact(facts, verdicts, symptom_faces),
@@ -49,7 +49,7 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
             breached=breached,
             peaked=any(face.peaked for face in symptom_faces),
         ),
-        verdict=verdicts,
+        verdict=[_without_targets(v) for v in verdicts],
         evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
         not_checked=_not_checked(taken, causes, facts),
         unexplained=verdict.unexplained(verdicts),
@@ -57,7 +57,12 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
     )
 
 
-def _causes(facts: Facts) -> list[Cause]:
+def _without_targets(found: Verdict) -> Verdict:
+    """The verdict names who it is; the sessions to act on, one by one, stand with the actions."""
+    return replace(found, details={k: v for k, v in found.details.items() if k != "targets"})
+
+
+def _causes(facts: Facts, breached: bool | None) -> list[Cause]:
     causes = [
         holders.idle_in_transaction_leak(facts),
         *(barriers.lock_pile_up(facts, kind) for kind in barriers.PILE_UPS),
@@ -73,15 +78,25 @@ def _causes(facts: Facts) -> list[Cause]:
         barriers.walsenders_used_up(facts),
         holders.superusers_eat_reserve(facts),
     ]
-    others = any(verdict.found(verdict.tier(cause, in_compound=True)) for cause in causes)
-    return [*causes, barriers.genuine_growth(facts, others=others)]
+    causes.append(barriers.genuine_growth(facts, others=_any_other(causes, breached)))
+    return [*causes, _healthy(facts, causes, breached)]
 
 
-def _healthy(facts: Facts, causes: Sequence[Cause], symptom_faces: Sequence[Face], breached: bool | None) -> Cause:
+def _any_other(causes: Sequence[Cause], breached: bool | None) -> bool | None:
+    """Whether any of these is found; ``None`` when none is and one that applies could not be checked."""
+    if any(verdict.found(verdict.tier(cause, in_compound=True, breached=breached)) for cause in causes):
+        return True
+    return None if _unchecked(causes) else False
+
+
+def _unchecked(causes: Sequence[Cause]) -> list[str]:
+    return [cause.id for cause in causes if cause.applicable and cause.gate.reading == "unknown"]
+
+
+def _healthy(facts: Facts, causes: Sequence[Cause], breached: bool | None) -> Cause:
     """P00: slots below the threshold, connects let in, no waiters, and no other cause found."""
     bench = Bench(HEALTHY, facts.readings)
-    others = [c.id for c in causes if verdict.found(verdict.tier(c, in_compound=True))]
-    unknown = [c.id for c in causes if c.applicable and c.gate.reading == "unknown"]
+    others, unknown = _any_other(causes, breached), _unchecked(causes)
     nothing = None if breached is None or (unknown and not breached) else not breached
     return Cause(
         id=HEALTHY,
@@ -95,7 +110,13 @@ def _healthy(facts: Facts, causes: Sequence[Cause], symptom_faces: Sequence[Face
             reason=facts.blind or (f"could not be checked: {', '.join(unknown)}" if unknown else ""),
         ),
         clauses=(
-            bench.fact("no_cause", "no other cause found", not others, rests_on=("headroom",), otherwise="refutes"),
+            bench.fact(
+                "no_cause",
+                "no other cause found",
+                None if others is None else not others,
+                rests_on=("headroom",),
+                otherwise="refutes",
+            ),
         ),
         share=1.0,
     )

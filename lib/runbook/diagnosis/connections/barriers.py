@@ -5,6 +5,7 @@ Source of every rule: reference fault model, runbook R2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -36,7 +37,6 @@ def lock_pile_up(facts: Facts, kind: str) -> Cause:
     lasting = facts.mostly(lambda s: int(s["lock_waiting"]) >= facts.limits.blocked_sessions)
     kinds = {"P02a": _amplified, "P02b": _prepared, "P02c": _wraparound}
     own_clauses, own_details = kinds[kind](bench, facts, tree) if kind in kinds else ((), {})
-    blocked = sum(len(t.waiters) for t in trees)
     root: Row = tree.row if tree else {}
     return Cause(
         id=kind,
@@ -52,9 +52,17 @@ def lock_pile_up(facts: Facts, kind: str) -> Cause:
                        else None, reason=facts.blind),
             *own_clauses,
         ),
-        share=facts.of_used(blocked + sum(1 for t in trees if t.root)),
+        share=_pile_up_share(facts, trees),
         details=_root_details(tree) | own_details if tree else {},
     )  # fmt: skip
+
+
+def _pile_up_share(facts: Facts, trees: Sequence[Tree]) -> float:
+    """Of the slots in use while slots are short; else of all who wait, since then waiting is the symptom."""
+    blocked = sum(len(t.waiters) for t in trees)
+    if facts.short_of_slots or facts.forest is None or not facts.forest.waiters:
+        return facts.of_used(blocked + sum(1 for t in trees if t.root))
+    return blocked / len(facts.forest.waiters)
 
 
 def _named(row: Row) -> str:
@@ -136,19 +144,20 @@ def limit_reached(facts: Facts, kind: str) -> Cause:
     worst = max(limited, key=lambda r: (int(r["used"]) / int(r["connection_limit"]), int(r["used"]), r["name"]),
                 default=None)  # fmt: skip
     ratio = int(worst["used"]) / int(worst["connection_limit"]) if worst else 0.0
-    alone = not facts.short_of_slots and not (facts.forest is not None and facts.forest.sessions)
+    alone = facts.short_of_slots is False and facts.forest is not None and not facts.forest.sessions
     return Cause(
         id=cause,
         name=name,
         gate=bench.gate("used", f"used of the limit of {kind} {worst['name']}" if worst else f"{kind} limits in use",
                         ratio if rows is not None else None, at_least=1.0, rests_on=("limits", "connection"),
-                        reason=facts.blind),
+                        share=True, reason=facts.blind),
         clauses=(
             bench.weigh("room", "share of usable slots in use on the whole server", facts.used_share, below=0.95,
-                        rests_on=("headroom",), otherwise="refutes", reason=facts.blind),
+                        rests_on=("headroom",), otherwise="refutes", reason=facts.blind, share=True),
         ),
         hints=(
-            bench.fact("refused", "our own role was refused at this database and let in at another", facts.refused_at_database, weight=1,
+            bench.fact("refused", "our own role was refused at this database and let in at another",
+                       facts.refused_at_database, weight=1,
                        rests_on=("connection",)),
         ) if kind == "database" else (),
         share=(1.0 if alone else facts.of_used(int(worst["used"]))) if worst else 0.0,
@@ -194,7 +203,7 @@ def pooler_full(facts: Facts) -> Cause:
             bench.weigh("longest", "longest wait", _wait(worst) if worst is not None else None, at_least=1.0, unit="s",
                         rests_on=("pools",)),
             bench.weigh("quiet", "share of usable slots in use in PostgreSQL", facts.used_share,
-                        below=facts.limits.quiet_share, rests_on=("headroom",), reason=facts.blind),
+                        below=facts.limits.quiet_share, rests_on=("headroom",), reason=facts.blind, share=True),
         ),
         share=1.0 if waiting else 0.0,
         details=details,
@@ -220,12 +229,14 @@ def application_pool(facts: Facts) -> Cause:
     configured = (pooler := facts.readings.last("pools")) is not None and pooler.state != "not_configured"
     count = sum(int(r.get("timeouts") or 0) for r in rows) if rows is not None else None
     top = max(rows or [], key=lambda r: int(r.get("timeouts") or 0), default={})
+    unseen = "time-outs are logged, and whether PostgreSQL is quiet could not be seen" if count and busy is None else ""
     return Cause(
         id="P11",
         name="application-side pool used up",
         applicable=reading is not None and reading.state != "not_configured",
-        gate=bench.gate("timeouts", "pool time-outs in the application's log within the window", count,
-                        at_least=facts.limits.pool_timeouts, rests_on=("app_pool",)),
+        gate=bench.gate("timeouts", "pool time-outs in the application's log within the window",
+                        None if unseen else count, at_least=facts.limits.pool_timeouts, rests_on=("app_pool",),
+                        reason=unseen),
         clauses=(
             bench.fact("quiet", "PostgreSQL quiet: slots free, no pile-up", None if busy is None else not busy,
                        value=facts.used_percent[-1] if facts.used_percent else None, unit="%",
@@ -239,11 +250,11 @@ def application_pool(facts: Facts) -> Cause:
     )  # fmt: skip
 
 
-def genuine_growth(facts: Facts, *, others: bool) -> Cause:
+def genuine_growth(facts: Facts, *, others: bool | None) -> Cause:
     """P12: nothing is wrong but that there is more of everything.
 
     Gate: the peak of sessions has grown for weeks (history of the metrics server). Clause: slots are short and no other
-    cause is found.
+    cause is found; ``others`` is ``None`` when one of them could not be checked.
     """
     bench = Bench("P12", facts.readings)
     reading, row = facts.readings.last("trend"), facts.readings.row("trend")
@@ -257,10 +268,10 @@ def genuine_growth(facts: Facts, *, others: bool) -> Cause:
                         rests_on=("trend",)),
         clauses=(
             bench.fact("alone", "slots are short and no other cause is found",
-                       None if facts.short_of_slots is None else facts.short_of_slots and not others,
+                       None if facts.short_of_slots is None or others is None else facts.short_of_slots and not others,
                        rests_on=("headroom",), otherwise="refutes", reason=facts.blind),
         ),
-        share=1.0 if not others else 0.0,
+        share=1.0 if others is False else 0.0,
         details={"weekly_growth": growth, "median_percent": median(levels)} if growth and levels else {},
     )  # fmt: skip
 

@@ -160,6 +160,12 @@ class Facts:
         ]
 
     @cached_property
+    def sockets_settled(self) -> bool:
+        """Whether the question for the server's sockets is settled: read, or nothing that this host could answer."""
+        reading = self.readings.last("sockets")
+        return reading is None or reading.known or reading.state == "not_configured"
+
+    @cached_property
     def closed_peers(self) -> frozenset[tuple[str, int]] | None:
         """Peers of the server's sockets that have closed their end; ``None`` when its sockets cannot be seen.
 
@@ -192,22 +198,28 @@ class Facts:
 
     @cached_property
     def leaking(self) -> list[Row] | None:
-        """Sessions idle inside a transaction, roots of pile-ups and orphans apart."""
+        """Sessions idle inside a transaction, roots of pile-ups and orphans apart.
+
+        Unknown when sessions wait for locks and nobody could tell for whose: a root would look like a leak.
+        """
+        if self.forest is None and (self.headroom is None or int(self.headroom["lock_waiting"]) >= locks.MIN_QUEUE):
+            return None
         return self._group(lambda s: str(s["state"]).startswith("idle in transaction"))
 
     @cached_property
     def running(self) -> list[Row] | None:
-        """Sessions that run a statement and wait for no lock; those of a storm apart."""
-        return self._group(
-            lambda s: s["state"] == "active" and s.get("wait_event_type") != "Lock" and not self._of_storm(s)
-        )
+        """Sessions that run a statement and wait for no lock; those of a storm apart.
+
+        Unknown when the sockets could not be read, since the statement of a client that is gone looks the same.
+        """
+        if not self.sockets_settled:
+            return None
+        return self._unless_storm(lambda s: s["state"] == "active" and s.get("wait_event_type") != "Lock")
 
     @cached_property
     def idle(self) -> list[Row] | None:
         """Sessions that idle outside a transaction; those of a storm, and superusers' in the reserve, apart."""
-        return self._group(
-            lambda s: s["state"] == "idle" and not self._of_storm(s) and not (self.reserve_eaten and s["superuser"])
-        )
+        return self._unless_storm(lambda s: s["state"] == "idle" and not (self.reserve_eaten and s["superuser"]))
 
     @cached_property
     def superusers(self) -> list[Row] | None:
@@ -225,11 +237,11 @@ class Facts:
         )
 
     @cached_property
-    def reserve_eaten(self) -> bool:
+    def reserve_eaten(self) -> bool | None:
         """Whether sessions reach beyond the slots that ordinary roles may use."""
-        return bool(self.refused_for_slots) or (
-            self.used is not None and self.usable is not None and self.used >= self.usable
-        )
+        if self.refused_for_slots:
+            return True
+        return None if self.used is None or self.usable is None else self.used >= self.usable
 
     # -- rates ------------------------------------------------------------------------------------------------------
 
@@ -269,12 +281,18 @@ class Facts:
         return round(max(self.limits.storm_at_least, self.usable * self.limits.storm_per_slot), 2)
 
     @cached_property
-    def storming(self) -> bool:
+    def storming(self) -> bool | None:
+        """Whether sessions come and go at the rate of a storm; ``None`` when the rate is unknown."""
         rate, least = self.new_sessions_per_second, self.storm_threshold
-        return rate is not None and least is not None and rate >= least
+        return None if rate is None or least is None else rate >= least
 
-    def _of_storm(self, session: Row) -> bool:
-        return self.storming and seconds(session, "session_seconds") <= self.limits.young_seconds
+    def _unless_storm(self, fits: Callable[[Row], bool]) -> list[Row] | None:
+        """A group less the young sessions of a storm; unknown when there are such and the rate is unknown."""
+        group = self._group(fits)
+        young = [s for s in group or [] if seconds(s, "session_seconds") <= self.limits.young_seconds]
+        if group is None or not young or self.storming is False:
+            return group
+        return None if self.storming is None else [s for s in group if s not in young]
 
     # -- other sources ----------------------------------------------------------------------------------------------
 

@@ -45,20 +45,22 @@ def idle_in_transaction_leak(facts: Facts) -> Cause:
         reason=facts.blind,
     )
     held = of_one or [{}]
+    # While slots are not short, the symptom is the slots that idle in transactions, and this is all of them.
+    large = (facts.of_usable(count) or 0.0) >= limits.leak_share
     return Cause(
         id="P01",
         name="idle-in-transaction leak",
         gate=gate,
         clauses=(
             bench.weigh("slots", "share of usable slots idle in a transaction", facts.of_usable(count),
-                        at_least=limits.leak_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind),
+                        at_least=limits.leak_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind, share=True),
             bench.weigh("one_application", f"share of them held by {owner or 'one application'}",
                         (len(of_one) / count if count else 0.0) if count is not None else None,
-                        at_least=0.5, rests_on=SESSIONS, reason=facts.blind),
+                        at_least=0.5, rests_on=SESSIONS, reason=facts.blind, share=True),
             bench.weigh("waiters", "sessions waiting for their locks", waiting, below=1, rests_on=("blockers",),
                         reason=facts.blind),
         ),
-        share=facts.of_used(len(groups)),
+        share=facts.of_used(len(groups)) if facts.short_of_slots or not large else 1.0,
         details={
             "application_name": str(held[0].get("application_name", "")),
             "role": str(held[0].get("role", "")),
@@ -90,13 +92,13 @@ def slow_query_saturation(facts: Facts) -> Cause:
         gate=bench.gate(
             "running", "share of usable slots running a statement, lock waits apart", facts.of_usable(mean),
             at_least=limits.running_share, rests_on=("activity", "sessions", "headroom"), reason=facts.blind,
-        ),
+         share=True),
         clauses=(
             bench.weigh("per_core", f"running statements a core ({facts.cores or '?'} cores)", per_core,
                         at_least=limits.running_per_core, rests_on=("activity", "cores"), reason=facts.blind),
             bench.weigh("one_statement", "share of the running sessions that run one statement",
                         (len(of_one) / len(named) if named else 0.0) if running is not None else None,
-                        at_least=limits.one_statement_share, rests_on=SESSIONS, reason=facts.blind),
+                        at_least=limits.one_statement_share, rests_on=SESSIONS, reason=facts.blind, share=True),
         ),
         hints=(
             bench.weigh("longest", "longest of them", max((seconds(r, "query_seconds") for r in of_one), default=0.0)
@@ -118,25 +120,28 @@ def slow_query_saturation(facts: Facts) -> Cause:
 def oversized_pools(facts: Facts) -> Cause:
     """P04: pools keep more sessions open than the server has slots for.
 
-    Gate: sessions idle outside a transaction hold half of the usable slots. Clauses: slots are short (refutes
-    otherwise: an idle pool with room beside it is as it should be), several pools, and a plateau without churn.
+    Gate: sessions idle outside a transaction hold half of the usable slots while slots are short (an idle pool with
+    room beside it is as it should be). Clauses: several pools, and a plateau without churn.
     """
     bench, limits, idle = Bench("P04", facts.readings), facts.limits, facts.idle
     count = len(idle) if idle is not None else None
+    idle_share = facts.of_usable(count)
     pools = Counter((*application(r), str(r["role"]), str(r["client"])) for r in idle or [])
+    ranked = sorted(pools.items(), key=lambda pool: (-pool[1], pool[0]))
     several = sum(1 for n in pools.values() if n >= 2)
     levels = [facts.clients(s) for s in facts.samples]
-    swing = (max(levels) - min(levels)) / max(levels) if levels and max(levels) else 0.0
+    top = max(levels, default=0)
+    swing = (top - min(levels)) / top if top else 0.0
     steady = None if facts.new_sessions_per_second is None else not facts.storming and swing <= 0.1
     return Cause(
         id="P04",
         name="pools oversized",
-        gate=bench.gate("idle", "share of usable slots held by idle sessions", facts.of_usable(count),
-                        at_least=limits.idle_share, rests_on=(*SESSIONS, "headroom"), reason=facts.blind),
+        gate=bench.fact("idle", "usable slots held by idle sessions, half and more while slots are short",
+                        None if idle_share is None or facts.short_of_slots is None
+                        else facts.short_of_slots and idle_share >= limits.idle_share,
+                        value=None if idle_share is None else round(100 * idle_share, 1), unit="%",
+                        rests_on=(*SESSIONS, "headroom"), otherwise="refutes", reason=facts.blind),
         clauses=(
-            bench.fact("short", "slots used to the threshold, or a connect refused", facts.short_of_slots,
-                       value=facts.used_percent[-1] if facts.used_percent else None, unit="%",
-                       rests_on=("headroom", "connection"), otherwise="refutes", reason=facts.blind),
             bench.weigh("pools", "pools that hold them (application, role, client)",
                         several if idle is not None else None, at_least=2, rests_on=SESSIONS, reason=facts.blind),
             bench.fact("plateau", "sessions steady over the samples, no churn", steady,
@@ -148,9 +153,9 @@ def oversized_pools(facts: Facts) -> Cause:
         details={
             "pools": [
                 {"application_name": app, "role": role, "client": client, "idle": n}
-                for (app, _, role, client), n in pools.most_common(10)
+                for (app, _, role, client), n in ranked[:10]
             ],
-            "application_name": ", ".join(dict.fromkeys(app for (app, *_), _ in pools.most_common(5))),
+            "application_name": ", ".join(dict.fromkeys(app for (app, *_), _ in ranked[:5])),
         } if pools else {},
     )  # fmt: skip
 
@@ -174,7 +179,7 @@ def reconnect_storm(facts: Facts) -> Cause:
                         unit="/s", rests_on=("churn", "sessions_after"), reason=facts.blind),
         clauses=(
             bench.weigh("young", f"share of sessions younger than {limits.young_seconds:g} s", share, at_least=0.5,
-                        rests_on=(*SESSIONS, "headroom"), reason=facts.blind),
+                        rests_on=(*SESSIONS, "headroom"), reason=facts.blind, share=True),
             bench.fact("short", "slots used to the threshold, or a connect refused", facts.short_of_slots,
                        value=facts.used_percent[-1] if facts.used_percent else None, unit="%",
                        rests_on=("headroom", "connection"), otherwise="refutes", reason=facts.blind),
@@ -194,7 +199,8 @@ def half_open_logins(facts: Facts) -> Cause:
     up a fifth of the slots.
     """
     bench, limits, sample = Bench("P08", facts.readings), facts.limits, facts.headroom
-    starting = int(sample["starting"]) if sample else None
+    tells = facts.connection is not None and int(facts.connection.get("version_num") or 0) >= 180000
+    starting = int(sample["starting"]) if sample and tells else None
     titles = len(facts.half_open) if facts.half_open is not None else None
     counts = [n for n in (starting, titles) if n is not None]
     under_way = max(counts) if counts else None
@@ -211,11 +217,11 @@ def half_open_logins(facts: Facts) -> Cause:
         clauses=(
             bench.weigh("finished", "share of usable slots held by finished sessions", facts.of_usable(finished),
                         below=limits.threshold_percent / 100, rests_on=("headroom",), otherwise="refutes",
-                        reason=facts.blind),
+                        reason=facts.blind, share=True),
             bench.weigh("under_way", "share of slots held by logins under way",
                         under_way / total if under_way is not None and total else None,
                         at_least=limits.half_open_share, rests_on=("processes", "headroom"), otherwise="refutes",
-                        reason=facts.blind),
+                        reason=facts.blind, share=True),
         ),
         share=under_way / total if under_way and total else 0.0,
         details={"sessions": under_way, "peers": _peers(facts.half_open or [])} if under_way else {},
@@ -236,24 +242,21 @@ def orphans(facts: Facts) -> Cause:
     client for ``orphan_after_seconds``. Clause: they hold a fifth of the usable slots.
     """
     bench, limits = Bench("P09", facts.readings), facts.limits
-    known = facts.sessions is not None
     rows = facts.orphans
-    sockets = facts.readings.last("sockets")
-    # A host that we have no shell on is not asked: then only what the server itself reports counts.
-    looked = facts.closed_peers is not None or sockets is None or sockets.state == "not_configured"
-    looked = looked or not any(s["client"] != "local" for s in facts.sessions or [])
-    count = len(rows) if known and (looked or len(rows) >= limits.orphan_sessions) else None
+    # A server whose sockets are not on this host is not asked for them: then only what it reports itself counts.
+    known = facts.sessions is not None and (facts.sockets_settled or len(rows) >= limits.orphan_sessions)
+    count = len(rows) if known else None
     (app,), _ = leading(rows, ["application_name"])
     return Cause(
         id="P09",
         name="orphaned backends",
         gate=bench.gate("gone", "sessions whose client is gone", count, at_least=limits.orphan_sessions,
                         rests_on=("sessions", "sockets"),
-                        reason=facts.blind or ("" if known else facts.readings.why_unknown(SESSIONS))
-                        or "the server's sockets on this host are not those that its sessions report"),
+                        reason=facts.blind),
         clauses=(
             bench.weigh("slots", "share of usable slots that they hold", facts.of_usable(count),
-                        at_least=limits.orphan_share, rests_on=("sessions", "headroom"), reason=facts.blind),
+                        at_least=limits.orphan_share, rests_on=("sessions", "headroom"), reason=facts.blind,
+                        share=True),
         ),
         share=facts.of_used(len(rows)),
         details={"application_name": app, "sessions": len(rows), "targets": identities(rows)} if rows else {},
@@ -281,7 +284,7 @@ def superusers_eat_reserve(facts: Facts) -> Cause:
                        facts.reserve_eaten if known else None, rests_on=("headroom", "connection"),
                        otherwise="refutes", reason=facts.blind),
             bench.weigh("slots", "share of usable slots that they hold", facts.of_usable(count), at_least=0.2,
-                        rests_on=SESSIONS, reason=facts.blind),
+                        rests_on=SESSIONS, reason=facts.blind, share=True),
         ),
         share=facts.of_used(count or 0),
         details={"role": role, "application_name": app, "sessions": count} if of_one else {},

@@ -1,0 +1,55 @@
+"""Records the readings of every fault of the sandbox, for the tests of the rules: ``python -m tests.record [FAULT …]``.
+
+Each fault is injected for real, the notebook is run on it, and what it read is kept under ``unit/diagnosis/recorded``
+with the parameters it ran under. Do this again when a probe changes; the tests then hold the rules against it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from runbook import recording
+from runbook.execution.execute import RunRequest, execute
+from runbook.reporting.archive import READINGS, Archive
+from runbook.sandbox import Sandbox
+from runbook.sandbox.faults import inject, known, plan
+from runbook.settings import from_plain
+from runbook.store.ids import new_run_id
+
+RECORDED = Path(__file__).parent / "unit" / "diagnosis" / "recorded"
+RUNBOOK = "db_connection_exhaustion"
+
+
+def record(fault: str, sandbox: Sandbox, scratch: Path) -> None:
+    """Inject ``fault``, run, keep the readings and the parameters."""
+    one = plan(fault)
+    if lacking := one.missing():
+        print(f"{fault}: skipped, {lacking}")
+        return
+    with inject(one, sandbox) as injected:
+        settings = sandbox.settings()
+        for section, values in injected.settings.items():
+            settings[section] = settings.get(section, {}) | dict(values)
+        parameters = {"samples": 3, "sample_seconds": 0.5} | dict(one.scaled)
+        request = RunRequest(run_id=new_run_id(), runbook=RUNBOOK, parameters=parameters)
+        result = execute(request, from_plain(settings), archive=Archive(scratch))
+    readings = recording.load(Path(result["report"]["html"]).with_name(READINGS))
+    (RECORDED / f"{fault}.jsonl.gz").write_bytes(recording.pack(readings))
+    (RECORDED / f"{fault}.json").write_text(json.dumps(result["parameters"], indent=1) + "\n", encoding="utf-8")
+    found = [(v["cause"], v["tier"]) for v in result["verdict"] if v["tier"] in ("confirmed", "probable")]
+    print(f"{fault}: {result['outcome']} {found}")
+
+
+def main(faults: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="runbook-record-") as place:
+        directory = Path(place)
+        with Sandbox(directory / "sandbox", owned=True) as sandbox:
+            for fault in faults or known():
+                record(fault, sandbox, directory / "archive")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,54 @@
+"""The score table and the rotation of full-length drills."""
+
+from __future__ import annotations
+
+import io
+from datetime import date, timedelta
+
+from rich.console import Console
+
+from runbook.drills.drill import rotating_few
+from runbook.drills.score import score_table
+
+REPORT = {
+    "results": [
+        {
+            "runbook": "r", "fault": "P01+P02", "expected": ["P01", "P02"],
+            "found": [{"cause": "P02", "tier": "confirmed"}, {"cause": "P01", "tier": "probable"}],
+            "wrong": [], "outcome": "diagnosed", "seconds": 3.21, "passed": True,
+        },
+        {
+            "runbook": "r", "fault": "P03", "expected": ["P03"], "found": [{"cause": "P12", "tier": "probable"}],
+            "wrong": ["P12"], "outcome": "diagnosed", "seconds": 2.0, "passed": False, "problems": ["P03 not found"],
+        },
+    ],
+    "passed": 1,
+    "failed": 1,
+    "skipped": [{"fault": "P10", "reason": "needs pgbouncer (Debian package pgbouncer)"}],
+}  # fmt: skip
+
+
+def rendered() -> str:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(score_table(REPORT))
+    return console.export_text()
+
+
+def test_the_table_shows_expected_found_tier_wrong_and_seconds_in_80_columns() -> None:
+    text = rendered()
+    assert all(len(line) <= 80 for line in text.splitlines())
+    for word in ("1 of 2 drills passed", "P01+P02", "confirmed", "probable", "P12", "3.2", "P03 not found", "failed"):
+        assert word in text
+
+
+def test_the_table_tells_what_was_skipped_and_why() -> None:
+    assert "skipped: needs" in " ".join(rendered().split())
+
+
+def test_the_rotation_reaches_every_fault() -> None:
+    ids = ["a", "b", "c", "d", "e"]
+    day = date(2026, 1, 1)
+    seen = {fault for n in range(3) for fault in rotating_few(2, day=day + timedelta(days=n), among=ids)}
+    assert seen == set(ids)
+    assert rotating_few(2, day=day, among=ids) == rotating_few(2, day=day, among=ids)
+    assert rotating_few(9, day=day, among=ids) is not None

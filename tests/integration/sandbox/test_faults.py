@@ -257,7 +257,8 @@ def test_a_fault_heals_when_the_block_fails(sandbox: Sandbox) -> None:
     assert activity(sandbox)["sessions"] == 0
 
 
-def test_what_somebody_else_left_is_told_by_name(sandbox: Sandbox) -> None:
+def test_what_somebody_else_left_is_told_by_name(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "PATIENCE_SECONDS", 1.0)
     with (
         psycopg.connect(sandbox.dsn("web"), application_name="stray"),
         pytest.raises(SandboxError, match=r'not clean: .*application "stray"'),
@@ -266,7 +267,8 @@ def test_what_somebody_else_left_is_told_by_name(sandbox: Sandbox) -> None:
         pytest.fail("injected into a patient that was not clean")
 
 
-def test_what_a_fault_leaves_is_told_by_name(sandbox: Sandbox) -> None:
+def test_what_a_fault_leaves_is_told_by_name(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "PATIENCE_SECONDS", 1.0)
     with sandbox.superuser() as connection:
         with pytest.raises(SandboxError, match="role left: web limit 3"), inject("P06", sandbox):
             connection.execute("ALTER ROLE web CONNECTION LIMIT 3")

@@ -7,6 +7,7 @@ so they are checked here; nothing from an alert ever becomes part of a path.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -204,8 +205,8 @@ def _move_into_place(partial: Path, final: Path) -> None:
         try:
             partial.rename(final)
             return
-        except OSError:
-            if not final.is_dir():
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         aside = final.parent / f"{_PARTIAL}{final.name}-{secrets.token_hex(8)}"
         try:

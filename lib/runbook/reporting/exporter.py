@@ -26,6 +26,7 @@ INJECTED_TAG = "injected-parameters"
 MACHINE_TAGS = frozenset({"machine", "hide"})
 _BANNER_TAGS = frozenset({"papermill-error-cell-tag"})
 
+_ACTIONS_ABOVE = Markup('<p class="above">The actions are proposed <a href="#actions">above</a>.</p>')
 _SEE_ABOVE = Markup('<p class="above">The verdict of this run opens this report: <a href="#verdict">see above</a>.</p>')
 _HEADING = re.compile(r"<h([1-6])>(.*?)</h\1>", re.DOTALL)
 _LEADING_NUMBER = re.compile(r"\d{1,6}")
@@ -200,7 +201,6 @@ class ReportExporter(TemplateExporter):  # type: ignore[misc]
         yield from fragment.FILTERS.items()
         yield "filter_data_type", _kinds
         yield "terminal", safe.terminal
-        yield "output_html", safe.output_html
         yield "output_markdown", safe.output_markdown
         yield "highlighted", highlighted
 
@@ -227,6 +227,7 @@ class ReportExporter(TemplateExporter):  # type: ignore[misc]
             },
             "drawing": drawings.placed,
             "finding": _finding(given["result"]),
+            "html": _html(given["result"]),
         }
         return self.template.render(nb=prepared, resources=given).lstrip(), given
 
@@ -257,6 +258,18 @@ def _finding(result: Mapping[str, Any]) -> Any:
         if _ranking(data) == _ranking(result):
             return _SEE_ABOVE
         return Markup(fragment.findings_html(data, style=False))  # noqa: S704 escaped by its template
+
+    return shown
+
+
+def _html(result: Mapping[str, Any]) -> Any:
+    """How HTML of an output is shown: sanitised, or by reference when it is the actions that the page opens with."""
+    proposed = bool(words.mappings(result.get("actions")))
+
+    def shown(source: str) -> Markup:
+        if proposed and source.startswith(fragment.ACTIONS_MARK):
+            return _ACTIONS_ABOVE
+        return safe.output_html(source)
 
     return shown
 

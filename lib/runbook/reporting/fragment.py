@@ -5,7 +5,7 @@ Light enough for a kernel: no nbconvert here. Every value is escaped by the temp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from runbook.reporting import words
-from runbook.reporting.page import page
+from runbook.reporting.page import actions, page
 from runbook.reporting.tables import table_html, tree_html
 
 
@@ -35,12 +35,16 @@ FILTERS: dict[str, Callable[..., Any]] = {
 """Filters that the templates of the report and of the fragment share."""
 
 
+ACTIONS_MARK = '<div class="rb-findings rb-actions">'
+"""How the fragment of the actions begins; the report, which opens with them, refers to them instead."""
+
+
 @cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
     environment.filters.update(FILTERS)
-    return environment.get_template("findings.html.j2")
+    return environment.get_template(name)
 
 
 def findings_html(findings: Mapping[str, Any], *, style: bool = True) -> str:
@@ -48,4 +52,12 @@ def findings_html(findings: Mapping[str, Any], *, style: bool = True) -> str:
 
     In JupyterLab it takes the theme's colours, light or dark; elsewhere it falls back on its own.
     """
-    return _template().render(page=page(findings), style=style).strip()
+    return _template("findings.html.j2").render(page=page(findings), style=style).strip()
+
+
+def actions_html(proposed: Iterable[Mapping[str, Any]]) -> str:
+    """Proposed actions (``actions`` of the result document) as a fragment: targets, what must hold, what to copy."""
+    shown = actions(list(proposed))
+    if not shown:
+        return "<p>Nothing is proposed: no cause was found that an action would help.</p>"
+    return _template("actions.html.j2").render(actions=shown).strip()

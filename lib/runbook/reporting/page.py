@@ -54,6 +54,8 @@ class CauseEntry:
 
     id: str
     name: str
+    #: The name as it was given, for the middle of a sentence.
+    plain_name: str
     tier: str
     tier_word: str
     #: Percent of the symptom that it explains, 0–100, for the bar.
@@ -137,8 +139,8 @@ def page(findings: Mapping[str, Any]) -> Page:
     """The findings (``symptom`` to ``actions``) in words."""
     evidence = {str(item.get("id", "")): item for item in mappings(findings.get("evidence"))}
     not_checked = mappings(findings.get("not_checked"))
-    actions = tuple(_action(a) for a in mappings(findings.get("actions")))
-    acted_on = {action.cause for action in actions if action.targets}
+    proposed = actions(findings.get("actions"))
+    acted_on = {action.cause for action in proposed if action.targets}
     causes = [_cause(v, evidence, not_checked, acted_on) for v in mappings(findings.get("verdict"))]
     outcome = str(findings.get("outcome") or "undetermined")
     gauge = _gauge(mapping(findings.get("symptom")))
@@ -150,11 +152,11 @@ def page(findings: Mapping[str, Any]) -> Page:
         outcome=outcome,
         outcome_word=words.OUTCOME_WORDS.get(outcome, words.label(outcome)),
         gauge=gauge,
-        impact=str(findings.get("impact") or "unknown"),
+        impact=words.sentence(str(findings.get("impact") or "unknown")),
         causes=tuple(c for c in causes if c.tier in SHOWN),
         considered=tuple(c for c in causes if c.tier not in SHOWN),
         unexplained=words.percent(unexplained) if said and isinstance(unexplained, int | float) else "",
-        actions=actions,
+        actions=proposed,
         unread=tuple(_unread(n) for n in not_checked),
     )
 
@@ -162,9 +164,9 @@ def page(findings: Mapping[str, Any]) -> Page:
 def _headline(outcome: str, causes: Sequence[CauseEntry]) -> str:
     if outcome == "diagnosed":
         found = [c for c in causes if _is_main(c)] or list(causes[:1])
-        names = [f"{c.name} ({c.naming})" if c.naming else c.name for c in found]
+        names = [f"{c.plain_name} ({c.naming})" if c.naming else c.plain_name for c in found]
         if names:
-            return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+            return words.sentence(names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}")
     return {
         "diagnosed": "A cause was found",
         "insufficient_data": "Not enough data to say what is wrong",
@@ -209,7 +211,8 @@ def _cause(
     own = [e for i, e in evidence.items() if i.startswith(f"{cause}.") and i not in (*because, *against)]
     return CauseEntry(
         id=cause,
-        name=str(verdict.get("name") or cause),
+        name=words.sentence(str(verdict.get("name") or cause)),
+        plain_name=str(verdict.get("name") or cause),
         tier=tier,
         tier_word=words.TIER_WORDS.get(tier, tier),
         percent=round(share * 100, 1),
@@ -256,7 +259,7 @@ def _item(evidence: Mapping[str, Any]) -> Item:
     unit = str(evidence.get("unit") or "")
     weight = evidence.get("weight")
     return Item(
-        label=str(evidence.get("label") or evidence.get("id") or ""),
+        label=words.sentence(str(evidence.get("label") or evidence.get("id") or "")),
         value=words.amount(evidence.get("value"), unit),
         threshold=words.threshold(evidence.get("threshold"), unit),
         weight=words.WEIGHT_WORDS.get(weight, f"weight {weight}") if isinstance(weight, int) else "",
@@ -279,7 +282,7 @@ def _gauge(symptom: Mapping[str, Any]) -> Gauge:
         whole = 100.0 if unit == "%" else 1.0
         full = max(whole, *drawn) if bounded else max(drawn) * 1.25
     return Gauge(
-        label=label if label and label != "not measured" else "Symptom",
+        label=words.sentence(label) if label and label != "not measured" else "Symptom",
         value=words.amount(value, unit) if value is not None else "not measured",
         peak=words.amount(symptom.get("peak"), unit) if symptom.get("peak") is not None else "",
         verdict=f"{side} {of}{words.amount(limit, unit)}" if limit is not None else "",
@@ -289,16 +292,23 @@ def _gauge(symptom: Mapping[str, Any]) -> Gauge:
     )
 
 
+def actions(proposed: Any) -> tuple[ActionEntry, ...]:
+    """Proposed actions in words."""
+    return tuple(_action(action) for action in mappings(proposed))
+
+
 def _action(action: Mapping[str, Any]) -> ActionEntry:
     preconditions = []
     for p in mappings(action.get("preconditions")):
         holds = p.get("holds")
         mark, word = _MARKS[holds if isinstance(holds, bool) else None]
         value = p.get("value")
-        preconditions.append((mark, word, str(p.get("label") or ""), "" if value is None else words.identity(value)))
+        preconditions.append(
+            (mark, word, words.sentence(str(p.get("label") or "")), "" if value is None else words.identity(value))
+        )
     return ActionEntry(
         id=str(action.get("id") or ""),
-        title=str(action.get("title") or action.get("kind") or "Action"),
+        title=words.sentence(str(action.get("title") or action.get("kind") or "Action")),
         state=str(action.get("state") or "proposed"),
         kind=str(action.get("kind") or ""),
         cause=str(action.get("cause") or ""),

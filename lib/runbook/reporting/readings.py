@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from runbook.reporting.tables import table_html
+from runbook.reporting.fragment import actions_html
+from runbook.reporting.tables import facts_html, table_html
 from runbook.result import Reading
+
+__all__ = ["actions_html", "lock_tree_html", "message_draft", "reading_html"]
 
 FACT_COLUMNS = 8
 """A single row with more columns is shown upright, a fact a line."""
@@ -16,18 +19,18 @@ FACT_COLUMNS = 8
 def reading_html(reading: Reading, *, caption: str = "", max_rows: int = 40, sql: str = "") -> str:
     """A reading as a table with its provenance; its statement folded under it when given."""
     rows: list[dict[str, Any]] = reading.rows
+    caption = caption or reading.name.replace("_", " ")
+    origin: dict[str, Any] = {
+        "source": reading.source,
+        "target": reading.target,
+        "duration_ms": reading.duration_ms,
+        "state": reading.state,
+        "reason": reading.reason,
+    }
     if len(rows) == 1 and len(rows[0]) > FACT_COLUMNS:
-        rows = [{"fact": key, "value": value} for key, value in rows[0].items()]
-    shown = table_html(
-        rows,
-        caption=caption or reading.name.replace("_", " "),
-        max_rows=max_rows,
-        source=reading.source,
-        target=reading.target,
-        duration_ms=reading.duration_ms,
-        state=reading.state,
-        reason=reading.reason,
-    )
+        shown = facts_html(rows[0], caption=caption, **origin)
+    else:
+        shown = table_html(rows, caption=caption, max_rows=max_rows, **origin)
     if not sql:
         return shown
     return f"{shown}<details><summary>The statement</summary><pre>{escape(sql.strip())}</pre></details>"
@@ -37,7 +40,7 @@ def lock_tree_html(lines: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
     """Lock waits from the root down, a row a session, indented by depth."""
     rows = [
         {
-            "who waits for whom": "    " * depth + ("└ " if depth else "") + _who(row),
+            "who waits for whom": "\u00a0" * 3 * depth + ("└\u00a0" if depth else "") + _who(row),
             "role": row.get("role"),
             "state": row.get("state") or row.get("backend_type"),
             "waits for": " ".join(str(row[k]) for k in ("mode", "relation") if row.get(k)) if depth else "",
@@ -54,21 +57,7 @@ def lock_tree_html(lines: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
 def _who(row: Mapping[str, Any]) -> str:
     if not row.get("pid"):
         return "prepared transaction (pid 0)"
-    return f"{row['pid']} {row.get('application_name')}"
-
-
-def actions_html(actions: Iterable[Mapping[str, Any]]) -> str:
-    """Proposed actions: title, targets, what must hold, the statement to copy, how to undo it."""
-    parts = []
-    for action in actions:
-        parts.append(f"<h4>{escape(action['title'])}</h4>")
-        if action["targets"]:
-            parts.append(table_html(action["targets"], caption="Targets", max_rows=10))
-        parts.append(table_html(action["preconditions"], caption="What must hold") if action["preconditions"] else "")
-        parts.append(f"<pre>{escape(action['by_hand'])}</pre>")
-        needs = f" Needs: {escape(action['needs'])}." if action["needs"] else ""
-        parts.append(f"<p>Undo: {escape(action['undo'])}.{needs}</p>")
-    return "".join(parts) or "<p>Nothing is proposed: no cause was found that an action would help.</p>"
+    return f"{row['pid']}\u00a0{row.get('application_name')}"
 
 
 def message_draft(findings: Mapping[str, Any], runbook: str) -> str:

@@ -42,7 +42,8 @@ _ATTRIBUTES: dict[str, set[str]] = {
 }
 _CLASSES: dict[str, set[str]] = {
     "div": {"rb-reading"},
-    "p": {"rb-provenance", "rb-note"},
+    "p": {"rb-provenance", "rb-note", "rb-caption"},
+    "dl": {"rb-facts"},
     "td": {"rb-number", "rb-null", "rb-time", "rb-code"},
     "th": {"rb-number"},
     "span": {"rb-null", "rb-state"},
@@ -106,7 +107,9 @@ def output_markdown(source: str) -> Markup:
 
 def prose(source: str) -> Markup:
     """Markdown of the notebook itself: links to the web stay, marked as leading out."""
-    return Markup(_with_alternatives(_cleaner(links=True).clean(_rendered(source))))  # noqa: S704
+    clean = _with_alternatives(_cleaner(links=True).clean(_rendered(source)))
+    scrolling = clean.replace("<table", '<div class="rb-reading"><table').replace("</table>", "</table></div>")
+    return Markup(scrolling)  # noqa: S704
 
 
 def _with_alternatives(clean: str) -> str:

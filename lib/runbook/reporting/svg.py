@@ -29,15 +29,15 @@ _ATTRIBUTES = frozenset(
     "fy d points dx dy rotate transform gradientTransform patternTransform gradientUnits patternUnits "
     "patternContentUnits clipPathUnits maskUnits offset stop-color stop-opacity fill fill-opacity fill-rule stroke "
     "stroke-width stroke-opacity stroke-dasharray stroke-dashoffset stroke-linecap stroke-linejoin "
-    "stroke-miterlimit opacity clip-path clip-rule mask marker-start marker-mid marker-end markerWidth markerHeight refX "
-    "refY orient spreadMethod font-family font-size font-style font-weight text-anchor dominant-baseline textLength "
-    "lengthAdjust letter-spacing startOffset visibility display style".split()
+    "stroke-miterlimit opacity clip-path clip-rule mask marker-start marker-mid marker-end markerWidth markerHeight "
+    "refX refY orient spreadMethod font-family font-size font-style font-weight text-anchor dominant-baseline "
+    "textLength lengthAdjust letter-spacing startOffset visibility display style".split()
 )
 _PROPERTIES = frozenset(
     "fill fill-opacity fill-rule stroke stroke-width stroke-opacity stroke-dasharray stroke-dashoffset "
     "stroke-linecap stroke-linejoin stroke-miterlimit opacity clip-path clip-rule color stop-color stop-opacity font "
-    "font-family font-size font-style font-weight font-variant font-stretch text-anchor dominant-baseline letter-spacing "
-    "text-decoration visibility display white-space".split()
+    "font-family font-size font-style font-weight font-variant font-stretch text-anchor dominant-baseline "
+    "letter-spacing text-decoration visibility display white-space".split()
 )
 _LOCAL_URL = re.compile(r"url\(\s*['\"]?#([\w.:-]+)['\"]?\s*\)")
 _SUSPICIOUS = re.compile(r"[\\@<>{}]|/\*|expression|image-set|javascript:|data:|//", re.IGNORECASE)

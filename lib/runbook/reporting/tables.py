@@ -6,7 +6,6 @@ to the same classes. Nothing here knows where rows come from.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -21,6 +20,10 @@ FRAGMENT_STYLE = """<style>
 overflow-wrap:anywhere;white-space:pre-wrap}
 .rb-reading .rb-number{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}
 .rb-reading .rb-time{font-variant-numeric:tabular-nums;white-space:nowrap}
+.rb-reading .rb-facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(12em,1fr));gap:.3em 1.5em}
+.rb-reading .rb-facts dt{color:var(--jp-ui-font-color2,#616161);font-size:.88em}
+.rb-reading .rb-facts dd{margin:0;overflow-wrap:anywhere}
+.rb-reading .rb-caption{font-weight:600;margin:.3em 0}
 .rb-reading .rb-tree,.rb-reading .rb-tree ul{list-style:none;margin:.1em 0;padding-left:0}
 .rb-reading .rb-tree ul{padding-left:1.2em;border-left:1px solid var(--jp-border-color1,#999)}
 .rb-reading .rb-code{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:.93em}
@@ -30,7 +33,6 @@ overflow-wrap:anywhere;white-space:pre-wrap}
 
 MAX_CELL_CHARACTERS = 600
 MAX_DEPTH = 12
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?")
 _CODE_COLUMNS = frozenset({"query", "sql", "statement", "definition", "command", "argv"})
 
 
@@ -71,6 +73,36 @@ def table_html(
     parts.append(_provenance(source, target, duration_ms, state, reason))
     parts.append("</div>")
     return "".join(parts)
+
+
+def facts_html(
+    facts: Mapping[str, Any],
+    *,
+    caption: str = "",
+    source: str = "",
+    target: str = "",
+    duration_ms: float | None = None,
+    state: str = "ok",
+    reason: str = "",
+    style: bool = True,
+) -> str:
+    """One row with many columns, as names and values side by side; parameters as for :func:`table_html`."""
+    title = f'<p class="rb-caption">{escape(caption)}</p>' if caption else ""
+    pairs = "".join(f"<div><dt>{escape(key)}</dt><dd>{_fact(key, value)}</dd></div>" for key, value in facts.items())
+    provenance = _provenance(source, target, duration_ms, state, reason)
+    start = FRAGMENT_STYLE if style else ""
+    return f'{start}<div class="rb-reading">{title}<dl class="rb-facts">{pairs}</dl>{provenance}</div>'
+
+
+def _fact(key: str, value: Any) -> str:
+    if value is None:
+        return '<span class="rb-null">NULL</span>'
+    if value == "" or value == []:
+        return '<span class="rb-null">(empty)</span>'
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return escape(_digits(key, value))
+    text = words.compact(value) if isinstance(value, str) and words.TIMESTAMP.fullmatch(value) else words.plain(value)
+    return escape(text[:MAX_CELL_CHARACTERS]) + ("…" if len(text) > MAX_CELL_CHARACTERS else "")
 
 
 def tree_html(rows: Sequence[Mapping[str, Any]], *, caption: str = "", style: bool = True) -> str:
@@ -130,8 +162,8 @@ def _cell(row: Mapping[str, Any], column: str, numeric: bool) -> str:
     if numeric:
         return f'<td class="rb-number">{escape(_digits(column, value))}</td>'
     text = words.plain(value)
-    if _TIME.fullmatch(text):
-        return f'<td class="rb-time">{escape(text.replace("T", " ").replace("+00:00", "Z"))}</td>'
+    if words.TIMESTAMP.fullmatch(text):
+        return f'<td class="rb-time">{escape(words.compact(text))}</td>'
     if len(text) > MAX_CELL_CHARACTERS:
         text = f"{text[:MAX_CELL_CHARACTERS]}… ({words.number(len(text))} characters)"
     code = ' class="rb-code"' if column.lower() in _CODE_COLUMNS else ""
@@ -141,7 +173,9 @@ def _cell(row: Mapping[str, Any], column: str, numeric: bool) -> str:
 def _digits(column: str, value: float) -> str:
     """Identifiers as they are, measures with thousands apart."""
     name = column.lower()
-    if isinstance(value, int) and (name.endswith(("pid", "id", "oid", "port", "year")) or name in ("xid", "xmin")):
+    if isinstance(value, int) and (
+        name.endswith(("pid", "id", "oid", "port", "version_num")) or name in ("xid", "xmin")
+    ):
         return str(value)
     return words.number(value)
 

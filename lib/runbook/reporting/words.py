@@ -58,6 +58,7 @@ WEIGHT_WORDS = {6: "decisive", 3: "strong", 1: "weak"}
 
 _SHARE_UNITS = frozenset({"share", "ratio"})
 _BYTE_UNITS = frozenset({"bytes", "byte", "B"})
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?")
 _COMPARISON = re.compile(r"(?P<sign>[<>≤≥=]{0,2})\s*(?P<number>-?\d+(?:\.\d+)?)")
 
 
@@ -162,6 +163,11 @@ def moment(text: Any) -> datetime | None:
         return None
 
 
+def compact(timestamp: str) -> str:
+    """An ISO 8601 time with all of its digits, easier to read: it may be what identifies a session."""
+    return timestamp.replace("T", " ").replace("+00:00", "Z")
+
+
 def clock(text: Any) -> str:
     """A time of day in UTC with its date: ``2026-03-01 03:12:05 UTC``; what is no time stays as it is."""
     when = moment(text)
@@ -173,6 +179,12 @@ def label(key: str) -> str:
     return key.removesuffix("_seconds").removesuffix("_bytes").replace("_", " ").strip()
 
 
+def sentence(text: str) -> str:
+    """With a capital letter in front, unless the first word is a name in code: ``pg_stat_statements``."""
+    first = text.split(" ", 1)[0].rstrip(",:;")
+    return text[:1].upper() + text[1:] if first.replace("-", "").isalpha() and first.islower() else text
+
+
 def detail(key: str, value: Any) -> str:
     """A detail of a cause, by the unit that its key carries: ``_seconds``, ``_bytes``, ``_share``."""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -182,6 +194,8 @@ def detail(key: str, value: Any) -> str:
             return size(value)
         if key == "share" or key.endswith("_share"):
             return percent(value)
+    if isinstance(value, str) and TIMESTAMP.fullmatch(value):
+        return compact(value)
     if isinstance(value, Mapping):
         return " · ".join(f"{label(str(k))} {detail(str(k), v)}" for k, v in value.items() if v not in NOTHING)
     return identity(value)

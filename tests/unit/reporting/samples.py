@@ -222,7 +222,11 @@ def failed_document() -> dict[str, Any]:
     return document(
         empty_findings("the run ended before it could conclude"),
         state="failed",
-        error={"cell": "7 · 3 The machine", "name": "KernelDied", "message": "the kernel was killed (signal 9) while this cell ran"},
+        error={
+            "cell": "7 · 3 The machine",
+            "name": "KernelDied",
+            "message": "the kernel was killed (signal 9) while this cell ran",
+        },
         versions={"runbook": "0.1.0"},
     )
 

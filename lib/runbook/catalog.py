@@ -15,7 +15,10 @@ import keyword
 import math
 import os
 import re
+import reprlib
+import sys
 import tokenize
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 PARAMETERS_TAG = "parameters"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+_NUMBERS = {"int", "float", "list[int]", "list[float]"}
 _LIST = re.compile(r"list\[(str|int|float|bool)\]\Z")
 _BOUNDS = re.compile(r"\s*\[(?P<low>-?[\d.]+)?\.\.(?P<high>-?[\d.]+)?\]\s*\Z")
 _PATTERN = re.compile(r"\s*\[~\s*(?P<pattern>.+)\]\s*\Z")
@@ -103,7 +107,10 @@ class Runbook:
         """A fresh copy of the notebook."""
         import nbformat
 
-        return nbformat.from_dict(_read(self.path))
+        notebook = _read(self.path)
+        for cell in notebook["cells"]:
+            cell["source"] = _source(cell)
+        return nbformat.from_dict(notebook)
 
     def as_dict(self) -> dict[str, Any]:
         """The form of ``list --json``: no parameters."""
@@ -173,8 +180,8 @@ def _parsed(path: Path, mtime_ns: int, size: int) -> Runbook:
             diagnosis=_text(metadata, "diagnosis"),
             causes=tuple(_texts(metadata, "causes")),
             owner=_text(metadata, "owner", default=""),
-            idempotent=bool(metadata.get("idempotent", False)),
-            timeout_seconds=float(metadata.get("timeout_seconds", 120.0)),
+            idempotent=_flag(metadata, "idempotent"),
+            timeout_seconds=_seconds(metadata, "timeout_seconds", default=120.0),
         )
     except (TypeError, ValueError) as error:
         raise _broken(path, str(error)) from None
@@ -195,11 +202,27 @@ def _read(path: Path) -> dict[str, Any]:
         raise _broken(path, "it is not JSON") from None
     if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
         raise _broken(path, "it has no cells")
-    if not all(isinstance(cell, dict) and isinstance(cell.get("metadata", {}), dict) for cell in notebook["cells"]):
-        raise _broken(path, "one of its cells is not an object")
+    if not all(map(_is_cell, notebook["cells"])):
+        raise _broken(path, "one of its cells is no cell of a notebook")
     if not isinstance(notebook.get("metadata", {}), dict):
         raise _broken(path, "its metadata is not an object")
+    if notebook.get("nbformat") != 4:
+        raise _broken(path, "it is not of notebook format 4")
     return notebook
+
+
+def _source(cell: Mapping[str, Any]) -> str:
+    """A cell's text; on disk it may be a list of lines."""
+    return "".join(cell["source"])
+
+
+def _is_cell(cell: Any) -> bool:
+    if not isinstance(cell, dict) or cell.get("cell_type") not in ("code", "markdown", "raw"):
+        return False
+    metadata, source = cell.get("metadata", {}), cell.get("source")
+    tags = metadata.get("tags", []) if isinstance(metadata, dict) else None
+    lines = source if isinstance(source, list) else [source]
+    return isinstance(tags, list) and all(isinstance(line, str) for line in lines)
 
 
 def _broken(path: Path, why: str) -> BrokenNotebook:
@@ -227,13 +250,25 @@ def _mapping(metadata: Mapping[str, Any], key: str) -> dict[str, str]:
     return dict(value)
 
 
+def _flag(metadata: Mapping[str, Any], key: str) -> bool:
+    value = metadata.get(key, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"metadata runbook.{key} must be true or false")
+    return value
+
+
+def _seconds(metadata: Mapping[str, Any], key: str, *, default: float) -> float:
+    value = metadata.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"metadata runbook.{key} must be a number")
+    return float(value) if abs(value) < 1e9 else math.inf
+
+
 def _declared(path: Path, notebook: Mapping[str, Any]) -> Iterator[Parameter]:
     for cell in notebook["cells"]:
         if cell.get("cell_type") == "code" and PARAMETERS_TAG in cell.get("metadata", {}).get("tags", []):
-            source = cell.get("source", "")
-            source = "".join(source) if isinstance(source, list) else source
             try:
-                yield from parse_parameters(source)
+                yield from parse_parameters(_source(cell))
             except ValueError as error:
                 raise _broken(path, f"parameters cell: {error}") from None
             return
@@ -249,10 +284,12 @@ def parse_parameters(source: str) -> list[Parameter]:
         The source is not Python, or holds something else than annotated assignments of literals.
     """
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an escape that Python frowns at is the notebook's affair
+            tree = ast.parse(source)
+        comments = _comments(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise ValueError(f"not Python ({error})") from None
-    comments = _comments(source)
     found: list[Parameter] = []
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -274,9 +311,16 @@ def _parameter(node: ast.AnnAssign, name: str, default_node: ast.expr, comments:
         raise ValueError(f"{name}: type {kind!r} is none of str, int, float, bool, list[…]")
     try:
         default = ast.literal_eval(default_node)
-    except ValueError:
+    except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
         raise ValueError(f"{name}: the default is not a literal") from None
-    help_text, limits = _described(comments.get(node.end_lineno or node.lineno, ""))
+    try:
+        help_text, limits = _described(comments.get(node.end_lineno or node.lineno, ""))
+    except (ValueError, re.error, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"{name}: what stands in [ ] at the end of its line is no bound or pattern ({error})"
+        ) from None
+    if ("minimum" in limits and kind not in _NUMBERS) or ("pattern" in limits and kind in _NUMBERS | {"bool"}):
+        raise ValueError(f"{name}: bounds are for numbers, patterns for texts")
     text, _, tail = help_text.rpartition(", ")
     described = (text, tail) if text and _UNIT.match(tail) else (help_text, "")
     parameter = Parameter(name=name, type=kind, default=default, help=described[0], unit=described[1], **limits)
@@ -322,13 +366,15 @@ def checked(parameter: Parameter, value: Any) -> Any:
 
 def _scalar(parameter: Parameter, kind: str, value: Any) -> Any:
     wanted = _TYPES[kind]
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+    if kind == "float" and type(value) is int and abs(value) <= sys.float_info.max:
         value = float(value)
     fits = type(value) is wanted and not (isinstance(value, float) and not math.isfinite(value))
     if fits and parameter.choices:
         fits = str(value) in parameter.choices
     if fits and parameter.pattern is not None:
         fits = isinstance(value, str) and re.fullmatch(parameter.pattern, value) is not None
+    if fits and kind == "int":
+        fits = value.bit_length() < 64
     if fits and kind in ("int", "float"):
         fits = (parameter.minimum is None or value >= parameter.minimum) and (
             parameter.maximum is None or value <= parameter.maximum
@@ -341,7 +387,9 @@ def _scalar(parameter: Parameter, kind: str, value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    if type(value) is int and value.bit_length() > 200:
+        return f"a number of {value.bit_length()} bits"
+    text = reprlib.repr(value)  # unlike repr, fit for a list that is a thousand deep
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -383,7 +431,7 @@ def check_parameters(runbook: Runbook, given: Mapping[str, Any], settings: Setti
             remedy=f"Allowed: {', '.join(f'{p.name} ({p.allowed()})' for p in runbook.parameters.values())}",
         )
     thresholds = settings.thresholds.get(runbook.name, {})
-    strangers = sorted(set(thresholds) - set(runbook.parameters))
+    strangers = sorted(map(str, set(thresholds) - set(runbook.parameters)))
     if strangers:
         raise InvalidParameter(
             f"settings thresholds.{runbook.name} names no parameter of it: {', '.join(strangers)}",
@@ -391,9 +439,13 @@ def check_parameters(runbook: Runbook, given: Mapping[str, Any], settings: Setti
         )
     values: dict[str, Any] = {}
     for name, parameter in runbook.parameters.items():
-        value = given[name] if name in given else thresholds.get(name, parameter.default)
         try:
-            values[name] = checked(parameter, value)
+            if name in given:
+                values[name] = checked(parameter, given[name])
+            elif isinstance(threshold := thresholds.get(name, parameter.default), str):
+                values[name] = parse_text(parameter, threshold)  # the environment knows nothing but text
+            else:
+                values[name] = checked(parameter, threshold)
         except ValueError as error:
             raise InvalidParameter(f"runbook {runbook.name}: {error}") from None
     return values

@@ -68,8 +68,8 @@ class Reading:
 
     @property
     def known(self) -> bool:
-        """Whether the value can be used; ``partial`` can, with care."""
-        return self.state in ("ok", "partial")
+        """Whether the value can be used; ``partial`` can, with care, when there is anything of it."""
+        return self.state == "ok" or (self.state == "partial" and self.value is not None)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

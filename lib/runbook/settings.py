@@ -249,11 +249,7 @@ class Settings(BaseSettings):
         overrides = self.services.get(name)
         if not overrides:
             return self
-        plain = self.revealed()
-        for section, values in overrides.items():
-            current = plain.get(section)
-            plain[section] = current | values if isinstance(current, dict) and isinstance(values, dict) else values
-        return _validated(Settings.model_validate, plain, f"services.{name}")
+        return _validated(_Plain.model_validate, _laid_over(self.revealed(), overrides), f"services.{name}")
 
     def revealed(self) -> dict[str, Any]:
         """Plain JSON values with the secrets in clear, for handing to a kernel; never for output."""
@@ -272,28 +268,35 @@ class Settings(BaseSettings):
         return plain
 
     def secrets(self) -> list[str]:
-        """Every configured secret in clear, for the redactor."""
+        """Every configured secret in clear, those of the services too, for the redactor."""
         found: list[str] = []
-        _collect_secrets(self.model_dump(mode="python"), found)
-        for overrides in self.services.values():
-            _collect_secret_keys(overrides, found)
-        return found
+        for scope in (self, *map(self.for_service, self.services)):
+            _collect_secrets(scope.model_dump(mode="python"), found)
+        return list(dict.fromkeys(found))
 
 
-SECRET_KEYS = frozenset(
-    {
-        "dsn",
-        "action_dsn",
-        "pgbouncer_dsn",
-        "reserve_dsn",
-        "url",
-        "webhook_url",
-        "token",
-        "token_secret",
-        "secret_access_key",
-        "routing_key",
-    }
-)
+class _Plain(Settings):
+    """Settings that come from what is handed in and from nowhere else: the environment has been heard already."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` laid over ``below``, key by key at every depth; lists are replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        current = merged.get(key)
+        merged[key] = _laid_over(current, value) if isinstance(current, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _reveal(value: Any) -> Any:
@@ -315,15 +318,6 @@ def _collect_secrets(value: Any, found: list[str]) -> None:
     elif isinstance(value, list):
         for item in value:
             _collect_secrets(item, found)
-
-
-def _collect_secret_keys(value: Any, found: list[str]) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(item, str) and key in SECRET_KEYS:
-                found.append(item)
-            else:
-                _collect_secret_keys(item, found)
 
 
 def find_config(start: Path | None = None) -> Path | None:
@@ -361,12 +355,27 @@ def load(path: Path | None = None) -> Settings:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigurationError(f"settings file {path} cannot be read: {error}") from None
-    return _validated(lambda kept: Settings(**kept), values, str(path) if path else "environment")
+    _refuse_unknown_variables(os.environ)
+    settings = _validated(lambda kept: Settings(**kept), values, str(path) if path else "environment")
+    for name in settings.services:
+        settings.for_service(name)  # what is wrong in a service is told now, not in the middle of its incident
+    return settings
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """A misspelt section in the environment would go unheard: pydantic looks only for the names that it knows."""
+    sections = {name.upper() for name in Settings.model_fields}
+    for name in environ:
+        section, nested, _ = name.upper().removeprefix(ENV_PREFIX).partition("__")
+        if name.upper().startswith(ENV_PREFIX) and nested and section not in sections:
+            raise ConfigurationError(
+                f"environment variable {name} names no section of the settings", remedy="See runbook.example.toml"
+            )
 
 
 def from_plain(values: Mapping[str, Any]) -> Settings:
     """Settings from plain values alone (a kernel's lease): neither file nor environment is read."""
-    return _validated(Settings.model_validate, dict(values), "lease")
+    return _validated(_Plain.model_validate, dict(values), "lease")
 
 
 def _validated(build: Any, values: dict[str, Any], where: str) -> Settings:

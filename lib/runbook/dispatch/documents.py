@@ -26,6 +26,7 @@ def cut_short(claim: Claim, state: str, *, name: str, message: str) -> dict[str,
         | {
             "state": state,
             "error": {"cell": None, "name": name, "message": message},
+            "started_at": iso(claim.started_at),
             "finished_at": iso(datetime.now(UTC)),
         }
         | empty_findings(message)

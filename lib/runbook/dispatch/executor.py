@@ -27,7 +27,7 @@ class NotebookExecutor:
         self, claim: Claim, *, progress: Callable[[Mapping[str, Any]], None], cancel: threading.Event
     ) -> dict[str, Any]:
         """See :class:`runbook.dispatch.worker.Executor`."""
-        from runbook.execution.execute import RunRequest, execute
+        from runbook.execution.execute import NotArchived, RunRequest, execute
 
         request = RunRequest(
             run_id=claim.run_id,
@@ -37,11 +37,16 @@ class NotebookExecutor:
             incident_id=claim.incident_id,
             queued_at=claim.queued_at,
         )
-        return execute(
-            request,
-            self._settings,
-            archive=self._archive,
-            pool=self._pool,
-            progress=lambda step: progress(asdict(step)),
-            cancel=cancel,
-        )
+        try:
+            return execute(
+                request,
+                self._settings,
+                archive=self._archive,
+                pool=self._pool,
+                progress=lambda step: progress(asdict(step)),
+                cancel=cancel,
+            )
+        except NotArchived as error:
+            # What was found is worth telling all the same.
+            told = {"cell": None, "name": "NotArchived", "message": str(error)}
+            return error.result | {"state": "failed", "error": error.result.get("error") or told, "report": None}

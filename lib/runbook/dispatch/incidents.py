@@ -6,9 +6,10 @@ run: its key is unique in the store, whoever sends it and how often.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from runbook.catalog import Runbook
@@ -24,6 +25,20 @@ if TYPE_CHECKING:
 
 Defer = Callable[["Connection", Sequence[str]], Awaitable[None]]
 """Puts jobs for these runs into the queue, inside the transaction of that connection."""
+
+_REMEMBERED_CHARACTERS = 256
+
+
+class RememberingRedactor(Redactor):
+    """A redactor for storms of alerts, which say the same things over and over."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__(secrets)
+        self._remembered = lru_cache(maxsize=4096)(super().text)
+
+    def text(self, text: str) -> str:
+        """See :meth:`Redactor.text`."""
+        return self._remembered(text) if len(text) <= _REMEMBERED_CHARACTERS else super().text(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +58,12 @@ def prepare(alert: Alert, runbooks: Mapping[str, Runbook], settings: Settings, r
     clean = redactor
     if suspects := secrets_in_labels(alert.labels, also=asked_for):
         clean = redactor.with_secrets(suspects)
-    labels = clean.value(kept_labels(alert.labels, also=asked_for))
-    raw_labels = alert.raw.get("labels")
-    shown = labels if isinstance(raw_labels, dict) else raw_labels
+    shown = {
+        "labels": clean.value(kept_labels(alert.labels, also=asked_for)),
+        "annotations": clean.value(alert.annotations),
+    }
+    # The message itself repeats both; they are not redacted twice.
+    raw = clean.value({key: value for key, value in alert.raw.items() if key not in shown})
     return Arrival(
         alert=replace(
             alert,
@@ -53,9 +71,8 @@ def prepare(alert: Alert, runbooks: Mapping[str, Runbook], settings: Settings, r
             severity=clean.text(alert.severity),
             service=clean.text(alert.service),
             fingerprint=redactor.text(alert.fingerprint),
-            labels=labels,
-            annotations=clean.value(alert.annotations),
-            raw=clean.value({**alert.raw, **({"labels": shown} if "labels" in alert.raw else {})}),
+            **shown,
+            raw=raw | {key: value for key, value in shown.items() if key in alert.raw},
         ),
         runbook=runbook,
         mapped=replace(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ QUEUE = "runs"
 TASK = "runbook.run"
 _POLL_SECONDS = 2.0
 _RESTART_SECONDS = 2.0
+
+# It tells of every lost connection with a traceback for each of its tasks; we tell of it in a line.
+logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
 
 
 class Queue:
@@ -79,6 +83,8 @@ class Queue:
                 )
             except ConnectorException as error:
                 log.warning("queue connection lost, trying again", reason=type(error.__cause__ or error).__name__)
+            else:
+                log.warning("queue worker ended by itself, starting it again")
             await asyncio.sleep(_RESTART_SECONDS)
 
     async def clear_stalled(self, *, seconds: float) -> int:

@@ -15,7 +15,8 @@ import structlog
 from procrastinate.exceptions import ConnectorException
 
 from runbook import catalog
-from runbook.dispatch.documents import cut_short, from_row
+from runbook.dispatch.cutshort import CutShort
+from runbook.dispatch.documents import from_row
 from runbook.dispatch.queue import Queue
 from runbook.errors import RunbookError, StoreError
 from runbook.store.rows import Claim
@@ -49,6 +50,7 @@ class Reaper:
         self,
         store: Store,
         queue: Queue,
+        reports: CutShort,
         announce: Callable[[Mapping[str, Any]], Awaitable[None]],
         *,
         name: str,
@@ -57,6 +59,7 @@ class Reaper:
     ) -> None:
         self._store = store
         self._queue = queue
+        self._reports = reports
         self._announce = announce
         self._name = f"reaper of {name}"
         self._lease_seconds = lease_seconds
@@ -87,6 +90,11 @@ class Reaper:
                 await self._announce(from_row(row))
 
     async def _settle(self, claim: Claim) -> None:
+        left = await self._reports.left_behind(claim)
+        if left is not None and left["state"] in ("succeeded", "failed"):
+            log.warning("worker lost after its run had ended", run_id=claim.run_id, runbook=claim.runbook)
+            await self._end(claim, left)
+            return
         if may_run_again(claim):
             async with self._store.transaction() as connection:
                 if await self._store.runs.release(connection, claim):
@@ -94,11 +102,13 @@ class Reaper:
             log.warning("worker lost; run queued again", run_id=claim.run_id, runbook=claim.runbook)
             return
         log.warning("worker lost; run interrupted", run_id=claim.run_id, runbook=claim.runbook)
-        result = cut_short(
-            claim,
-            "interrupted",
-            name="WorkerLost",
-            message="the worker that executed it was lost; it is not started again by itself",
-        )
+        message = "the worker that executed it was lost; it is not started again by itself"
+        error = {"cell": None, "name": "WorkerLost", "message": message}
+        if left is not None:
+            await self._end(claim, left | {"state": "interrupted", "error": error})
+        else:
+            await self._end(claim, await self._reports.end(claim, "interrupted", name="WorkerLost", message=message))
+
+    async def _end(self, claim: Claim, result: Mapping[str, Any]) -> None:
         if await self._store.runs.finish(claim, result):
             await self._announce(result)

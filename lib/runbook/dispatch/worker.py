@@ -17,10 +17,12 @@ from typing import Any, Protocol
 
 import structlog
 
-from runbook.dispatch.documents import cut_short
+from runbook.dispatch.cutshort import CutShort
 from runbook.dispatch.queue import Queue
 from runbook.dispatch.reaper import Reaper, may_run_again
+from runbook.dispatch.trouble import where
 from runbook.errors import RunbookError, StoreError
+from runbook.settings import Settings
 from runbook.store.ids import new_id
 from runbook.store.rows import Claim
 from runbook.store.store import Store
@@ -73,6 +75,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
+        settings: Settings,
         execute: Executor,
         announce: Announce,
         *,
@@ -82,6 +85,7 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.queue = Queue(store, self._handle)
         self._store = store
+        self._reports = CutShort(settings)
         self._execute = execute
         self._announce_result = announce
         self._concurrency = concurrency
@@ -90,7 +94,9 @@ class Worker:
         self._held: dict[str, _Held] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        self.reaper = Reaper(store, self.queue, self._announce, name=self.name, lease_seconds=lease_seconds)
+        self.reaper = Reaper(
+            store, self.queue, self._reports, self._announce, name=self.name, lease_seconds=lease_seconds
+        )
 
     async def __aenter__(self) -> Worker:
         await self.queue.__aenter__()
@@ -123,12 +129,14 @@ class Worker:
 
     async def _handle(self, run_id: str) -> None:
         """One delivery from the queue."""
-        claim = await self._store.runs.claim(run_id, worker=self.name, lease_seconds=self._lease_seconds)
-        if claim is None:
-            log.debug("run is not queued any more", run_id=run_id)
-            return
         with structlog.contextvars.bound_contextvars(run_id=run_id):
-            await self._run(claim)
+            try:
+                claim = await self._store.runs.claim(run_id, worker=self.name, lease_seconds=self._lease_seconds)
+                if claim is not None:
+                    await self._run(claim)
+            except StoreError as error:
+                # Queued or held, the reaper finds it when the store is back.
+                log.error("run left to the reaper", reason=error.message)
 
     async def _run(self, claim: Claim) -> None:
         held = self._held[claim.run_id] = _Held()
@@ -165,12 +173,11 @@ class Worker:
             result = await loop.run_in_executor(self._threads, call)
         except RunbookError as error:
             log.error("run failed before its report", reason=str(error))
-            return cut_short(claim, "failed", name=type(error).__name__, message=str(error))
-        except Exception as error:  # the job's boundary: told to people as the run's end, and logged
-            log.error("run failed by an error of ours", exc_info=True)
-            return cut_short(
-                claim, "failed", name=type(error).__name__, message="internal error; the worker's log has the trace"
-            )
+            return await self._reports.end(claim, "failed", name=type(error).__name__, message=str(error))
+        except Exception as error:  # noqa: BLE001 (the job's boundary: told to people as the run's end, and logged)
+            log.error("run failed by an error of ours", trouble=where(error))
+            message = "internal error; the worker's log says where"
+            return await self._reports.end(claim, "failed", name=type(error).__name__, message=message)
         log.info("run ended", state=result["state"], outcome=result.get("outcome"))
         return result
 
@@ -228,5 +235,5 @@ class Worker:
         try:
             if await self._store.runs.take_announcement(str(result["run_id"])):
                 await self._announce_result(result)
-        except Exception:  # announcing must never fail a run; it is logged
-            log.error("run could not be announced", run_id=result.get("run_id"), exc_info=True)
+        except Exception as error:  # noqa: BLE001 (announcing must never fail a run; it is logged)
+            log.error("run could not be announced", run_id=result.get("run_id"), trouble=where(error))

@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import nbformat
@@ -92,19 +91,15 @@ class RunbookEngine(Engine):
             "stdout_file": stdout_file,
             "stderr_file": stderr_file,
         }
-
-        def conduct() -> None:
-            own = Kernel.of_spec(kernel_name) if kernel is None else None
-            try:
-                used = own.connect(start_timeout) if own is not None else kernel
-                assert used is not None
-                watch = _Watch(used, _deadline(nb_man.nb, deadline), cancel)
-                _Conductor(nb_man, _Client(nb_man, watch, **traits), course, progress).execute()
-            finally:
-                if own is not None:
-                    own.close()
-
-        _outside_any_loop(conduct)
+        own = Kernel.of_spec(kernel_name) if kernel is None else None
+        try:
+            used = own.connect(start_timeout) if own is not None else kernel
+            assert used is not None
+            watch = _Watch(used, _deadline(nb_man.nb, deadline), cancel)
+            _Conductor(nb_man, _Client(nb_man, watch, **traits), course, progress).execute()
+        finally:
+            if own is not None:
+                own.close()
 
 
 def _deadline(notebook: NotebookNode, given: float | None) -> float | None:
@@ -112,17 +107,6 @@ def _deadline(notebook: NotebookNode, given: float | None) -> float | None:
         return given
     seconds = notebook.metadata.get("runbook", {}).get("timeout_seconds")
     return time.monotonic() + float(seconds) if seconds else None
-
-
-def _outside_any_loop(work: Callable[[], None]) -> None:
-    """Do ``work`` here, or on another thread where an event loop is running here, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        work()
-        return
-    with ThreadPoolExecutor(1, thread_name_prefix="runbook-engine") as elsewhere:
-        elsewhere.submit(work).result()
 
 
 class _Watch:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty
 from typing import Any, TypeVar
@@ -164,8 +165,13 @@ class Kernel:
         self.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Turn this kernel's event loop until ``work`` is done."""
-        return self.loop.run_until_complete(work)
+        """Turn this kernel's event loop until ``work`` is done; on another thread where a loop is running here."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self.loop.run_until_complete(work)
+        with ThreadPoolExecutor(1, thread_name_prefix="kernel") as elsewhere:
+            return elsewhere.submit(self.loop.run_until_complete, work).result()
 
     @property
     def pid(self) -> int:

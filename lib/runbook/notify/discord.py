@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -67,7 +68,8 @@ def message(result: Mapping[str, Any], report_url: str, mention: str = "") -> di
         embed["url"] = report_url
     embed["description"] = _cut("\n".join(_lines(result, report_url)), DESCRIPTION)
     embed["fields"] = _fields(result)
-    embed["footer"] = {"text": _cut(f"run {_plain(result.get('run_id'))}", FOOTER)}
+    # A footer knows no markup: escapes would be seen in it.
+    embed["footer"] = {"text": _cut(f"run {_line(result.get('run_id'))}", FOOTER)}
     body: dict[str, Any] = {"embeds": [_within_limits(embed)], "allowed_mentions": _allowed(mention)}
     if mention:
         body["content"] = _cut(mention, CONTENT)
@@ -177,10 +179,14 @@ def _cut(text: str, limit: int) -> str:
     return text.rstrip("\\") + "…"
 
 
+def _line(value: Any) -> str:
+    text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
 def _plain(value: Any) -> str:
     """Text from outside as text: no markup, no mention, no link."""
-    text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    text = _line(value)
     text = _MARKDOWN.sub(r"\\\1", text)
     return text.replace("@", f"@{_ZERO_WIDTH}").replace("://", f":{_ZERO_WIDTH}//")
 
@@ -237,11 +243,13 @@ def post(
         known = _disabled.get(key)
     if known:
         return Posted(state="disabled", reason=known)
+    if not _is_http(webhook_url):
+        return Posted(state="disabled", reason="discord.webhook_url is no http(s) URL")
 
     import httpx
-    from tenacity import RetryError, Retrying, retry_if_exception_type, stop_before_delay, wait_exponential_jitter
+    from tenacity import RetryError, Retrying, retry_if_exception_type, stop_before_delay, wait_exponential
 
-    back_off = wait_exponential_jitter(initial=0.5, max=15)
+    back_off = wait_exponential(multiplier=0.5, max=15)
 
     def wait(retry_state: Any) -> float:
         error = retry_state.outcome.exception()
@@ -264,6 +272,14 @@ def post(
             _disabled[key] = posted.reason
         log.error("discord webhook disabled until restart", reason=posted.reason, remedy="Correct discord.webhook_url")
     return posted
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _once(client: Any, webhook_url: str, body: Mapping[str, Any]) -> Posted:

@@ -20,7 +20,8 @@ RUN_ID = re.compile(r"\d{8}T\d{9}-[0-9a-hjkmnp-tv-z]{8}")
 def new_id(now: datetime | None = None) -> str:
     """A fresh id such as ``20261123T072513042-k3f9qa7m``: UTC to the millisecond, then 40 random bits."""
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    tail = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
+    bits = secrets.randbits(5 * _RANDOM_CHARACTERS)
+    tail = "".join(_ALPHABET[bits >> 5 * place & 31] for place in range(_RANDOM_CHARACTERS))
     return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}-{tail}"
 
 

@@ -98,6 +98,7 @@ class Claim:
     attempts: int
     title: str
     severity: str
+    started_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

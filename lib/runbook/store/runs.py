@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import class_row
@@ -38,7 +37,7 @@ SELECT id, key, runbook, parameters, title, severity, service, alert, alert_id, 
 """
 
 _HELD = """id AS run_id, fencing_token AS token, runbook, parameters, alert, incident_id, queued_at, attempts, title,
-          severity"""
+          severity, started_at"""
 
 _CLAIM = f"""
 UPDATE runs
@@ -99,7 +98,7 @@ class Runs:
 
     async def insert(self, connection: Connection, runs: Sequence[NewRun]) -> None:
         """Queue runs; their jobs are deferred by the caller in the same transaction."""
-        await connection.execute(_INSERT, (Jsonb([asdict(run) for run in runs]),))
+        await connection.execute(_INSERT, (Jsonb([vars(run) for run in runs]),))
 
     async def take_lost(self, connection: Connection, *, seconds: float, limit: int = 100) -> list[str]:
         """Queued runs that have waited ``seconds`` and have no job; the caller defers them anew."""

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runbook.dispatch.alert import MalformedAlert, UnreadableBody
+from runbook.dispatch.trouble import where
 from runbook.errors import InvalidParameter, NotFound, RunbookError, StoreError
 from runbook.web import alerts, api, pages
 from runbook.web.site import Site
@@ -98,8 +99,8 @@ class _Log:
 
         try:
             await self._app(scope, receive, note)
-        except Exception:  # the service's boundary: answered, and logged with its trace
-            log.error("request failed by an error of ours", exc_info=True)
+        except Exception as error:  # noqa: BLE001 (the service's boundary: answered, and logged)
+            log.error("request failed by an error of ours", trouble=where(error))
             if not status:
                 await JSONResponse({"error": "internal error; see the service's log"}, 500)(scope, receive, note)
         finally:

@@ -19,12 +19,12 @@ import uvicorn
 from runbook import catalog
 from runbook.dispatch.announce import announce
 from runbook.dispatch.executor import NotebookExecutor
+from runbook.dispatch.incidents import RememberingRedactor
 from runbook.dispatch.intake import Intake
 from runbook.dispatch.routing import check_routes
 from runbook.dispatch.worker import CONCURRENCY, Executor, Worker
 from runbook.errors import ConfigurationError
 from runbook.execution.kernels import KernelPool
-from runbook.redaction import Redactor
 from runbook.reporting.archive import Archive, open_archive
 from runbook.settings import Settings
 from runbook.store import open_store
@@ -93,7 +93,7 @@ async def _serve(
                 intake=Intake(store, worker.queue.defer),
                 runbooks=runbooks,
                 archive=archive,
-                redactor=Redactor(settings.secrets()),
+                redactor=RememberingRedactor(settings.secrets()),
                 access=Access(settings.server.tokens),
                 feed=Feed(store),
                 stopping=stop,
@@ -182,4 +182,4 @@ def _worker(settings: Settings, store: Store, execute: Executor, concurrency: in
     async def tell(result: Mapping[str, Any]) -> None:
         await announce(result, settings)
 
-    return Worker(store, execute, tell, concurrency=concurrency)
+    return Worker(store, settings, execute, tell, concurrency=concurrency)

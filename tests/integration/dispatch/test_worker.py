@@ -73,7 +73,7 @@ async def house(settings: Settings, *, concurrency: int = 2, fail_announcing: bo
     executor = TinyExecutor(settings)
     async with (
         open_store(settings) as store,
-        Worker(store, executor, announce, concurrency=concurrency, lease_seconds=LEASE) as worker,
+        Worker(store, settings, executor, announce, concurrency=concurrency, lease_seconds=LEASE) as worker,
     ):
         yield House(store, worker, executor, announced)
 
@@ -109,6 +109,8 @@ def test_a_run_that_fails_is_announced_like_a_verdict(settings: Settings, ending
         assert "hunter2hunter2" not in json.dumps(row.error)
         await asyncio.sleep(0.1)
         assert [result["state"] for result in inside.announced] == ["failed"]
+        assert row.started_at is not None
+        assert inside.executor.archive.read(row.id, row.started_at, "report.html")
 
     within(settings, act)
 
@@ -260,6 +262,9 @@ def test_a_killed_workers_run_is_interrupted_and_announced_when_it_may_not_run_a
             assert (row.state, row.attempts) == ("interrupted", 1)
             assert row.error is not None
             assert row.error["name"] == "WorkerLost"
+            assert row.started_at is not None
+            report = inside.executor.archive.read(run_id, row.started_at, "report.html").decode()
+            assert "not started again by itself" in report
             await asyncio.sleep(0.2)
             assert [(r["run_id"], r["state"]) for r in inside.announced] == [(run_id, "interrupted")]
             assert inside.executor.executed == []
@@ -332,7 +337,7 @@ def test_times_of_a_run_are_those_of_its_document(settings: Settings) -> None:
         row = await inside.ended(await inside.start())
         assert row.started_at is not None
         assert abs((row.started_at - datetime.now(UTC)).total_seconds()) < 3600
-        directory = inside.executor._archive.path(row.id, row.started_at)
+        directory = inside.executor.archive.path(row.id, row.started_at)
         assert sorted(path.name for path in directory.iterdir()) == [
             "notebook.ipynb", "readings.jsonl.gz", "report.html", "result.json",
         ]  # fmt: skip

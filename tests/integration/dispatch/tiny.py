@@ -17,7 +17,7 @@ CELLS = 3
 
 class TinyExecutor:
     def __init__(self, settings: Settings) -> None:
-        self._archive = open_archive(settings)
+        self.archive = open_archive(settings)
         self.executed: list[str] = []
 
     def __call__(
@@ -48,7 +48,7 @@ class TinyExecutor:
             "result.json": json.dumps(result).encode(),
             "readings.jsonl.gz": b"",
         }
-        self._archive.write(claim.run_id, started, files)
+        self.archive.write(claim.run_id, started, files)
         return result
 
 

@@ -24,7 +24,7 @@ async def main(lease_seconds: float) -> None:
         del result
 
     async with open_store(settings) as store:
-        worker = Worker(store, TinyExecutor(settings), announce, lease_seconds=lease_seconds)
+        worker = Worker(store, settings, TinyExecutor(settings), announce, lease_seconds=lease_seconds)
         async with worker:
             await stop.wait()
             await worker.stop(grace_seconds=0.5)

@@ -168,7 +168,7 @@ def test_no_signal_handler_and_no_event_loop_of_the_caller_is_touched(bench: Ben
     bench.put(READ, CONCLUDE)
 
     async def inside_a_loop() -> dict[str, Any]:
-        return await asyncio.to_thread(bench.run, pool=pool)
+        return bench.run(pool=pool)
 
     bench.run(pool=pool, progress=lambda _: seen.append({number: signal.getsignal(number) for number in handlers}))
     assert all(each == handlers for each in seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -85,8 +86,8 @@ def test_nothing_of_the_drivers_environment_reaches_a_kernel_but_what_is_allowed
         assert (view["TZ"], view["LC_ALL"]) == ("Europe/Vienna", "C.UTF-8")
 
 
-def test_the_zygote_has_one_native_thread_and_no_secret(own_pool: KernelPool) -> None:
-    zygote = zygote_of(own_pool)
+def test_the_zygote_has_one_native_thread_and_no_secret(pool: KernelPool) -> None:
+    zygote = zygote_of(pool)
     assert len(list(Path(f"/proc/{zygote.pid}/task").iterdir())) == 1
     assert "RUNBOOK_" not in Path(f"/proc/{zygote.pid}/environ").read_bytes().decode()
 
@@ -104,10 +105,10 @@ def test_a_zygote_that_has_native_threads_refuses_to_serve(tmp_path: Path, monke
         Zygote(directory, {**os.environ, "PYTHONPATH": path})
 
 
-def test_a_kernel_is_handed_out_once(own_pool: KernelPool) -> None:
+def test_a_kernel_is_handed_out_once(pool: KernelPool) -> None:
     pids = []
     for _ in range(4):
-        with own_pool.lease() as kernel:
+        with pool.lease() as kernel:
             assert kernel.warm
             kernel.ask("assert 'mark' not in globals(); mark = 1")
             pids.append(kernel.pid)
@@ -115,10 +116,10 @@ def test_a_kernel_is_handed_out_once(own_pool: KernelPool) -> None:
     wait_until(lambda: not any(map(running, pids)), what="used kernels to end")
 
 
-def test_a_forked_kernel_has_its_own_random_numbers_and_keeps_no_history(own_pool: KernelPool, tmp_path: Path) -> None:
+def test_a_forked_kernel_has_its_own_random_numbers_and_keeps_no_history(pool: KernelPool, tmp_path: Path) -> None:
     drawn = []
     for number in range(2):
-        with own_pool.lease() as kernel:
+        with pool.lease() as kernel:
             path = tmp_path / f"{number}.json"
             kernel.ask(
                 "import json, pathlib, random, numpy\n"
@@ -128,7 +129,7 @@ def test_a_forked_kernel_has_its_own_random_numbers_and_keeps_no_history(own_poo
             drawn.append(json.loads(path.read_text()))
     assert drawn[0][0] != drawn[1][0]
     assert drawn[0][1] != drawn[1][1]
-    assert not list((tmp_path / "t").rglob("history.sqlite"))
+    assert not list(zygote_of(pool).socket.parent.rglob("history.sqlite"))
 
 
 def test_a_kernel_that_died_or_hangs_while_it_waited_is_not_handed_out(own_pool: KernelPool) -> None:
@@ -176,7 +177,11 @@ def test_closing_the_pool_leaves_no_process_and_no_file(tmp_path: Path, own_pool
     leased.ask("import subprocess; child = subprocess.Popen(['sleep', '600'])")
     sleeping = subprocess.run(["pgrep", "-P", str(leased.pid)], capture_output=True, text=True, check=True)
     pids = [zygote_of(own_pool).pid, own_pool._ready[0].pid, leased.pid, int(sleeping.stdout)]
-    own_pool.close()
+
+    async def as_a_service_does() -> None:
+        own_pool.close()
+
+    asyncio.run(as_a_service_does())
     assert not any(map(running, pids))
     leased.close()
     assert list((tmp_path / "t").iterdir()) == []
@@ -257,10 +262,10 @@ class _Specs(KernelSpecManager):
 
 
 def test_the_provisioner_is_found_by_its_entry_point_and_forks_for_any_jupyter_client(
-    own_pool: KernelPool, tmp_path: Path
+    pool: KernelPool, tmp_path: Path
 ) -> None:
     specs = _Specs()
-    specs.spec = python_spec(zygote_of(own_pool).socket)
+    specs.spec = python_spec(zygote_of(pool).socket)
     manager = AsyncKernelManager(kernel_spec_manager=specs, transport="ipc", ip=str(tmp_path / "k"))
     kernel = Kernel(manager, warm=True)
     with kernel:

@@ -73,7 +73,7 @@ def test_no_secret_of_settings_environment_or_alert_is_in_any_file_or_log(
     alert = {"name": "Toy", "labels": {"alertname": "Toy", "db_password": f"{CANARY}-label", "note": "shown"}}
     result = bench.run(READ, ("Spill", spill), ("Verdict", CONCLUDE), settings=settings, alert=alert)
     assert result["state"] == "succeeded"
-    assert result["alert"]["labels"] == {"alertname": "Toy", "db_password": "[withheld]", "note": "shown"}
+    assert result["alert"]["labels"] == {"alertname": "Toy", "db_password": "[redacted]", "note": "shown"}
     for name, text in left(result).items():
         assert CANARY not in text, name
     assert CANARY not in str(result) + caplog.text + "".join(capfd.readouterr())

@@ -445,8 +445,7 @@ def test_invalid_cells_do_not_cost_the_report() -> None:
 def test_warming_leaves_only_the_pages_own_work_for_the_first_report() -> None:
     program = """
         import sys
-        from runbook.reporting.fragment import actions_html
-from runbook.reporting.html import render, warm
+        from runbook.reporting.html import render, warm
         heavy = {"nbconvert", "nh3", "mistune", "pygments"}
         assert not heavy & set(sys.modules), "heavy before it is asked for"
         warm()

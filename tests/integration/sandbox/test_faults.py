@@ -171,7 +171,8 @@ def replication_full(sandbox: Sandbox, injected: Injected) -> None:
 
 def superusers(sandbox: Sandbox, injected: Injected) -> None:
     query = """SELECT count(*) FILTER (WHERE rolsuper), count(*)
-               FROM pg_stat_activity a JOIN pg_roles r ON r.oid = usesysid WHERE backend_type = 'client backend' AND application_name NOT LIKE 'runbook%'"""
+               FROM pg_stat_activity a JOIN pg_roles r ON r.oid = usesysid
+               WHERE backend_type = 'client backend' AND application_name NOT LIKE 'runbook%'"""
     assert rows(sandbox, query) == [(14, 26)]
     assert "remaining connection slots are reserved" in login(sandbox, "web")
     assert login(sandbox, "reserve") == "ok"

@@ -26,16 +26,18 @@ from runbook.errors import ArchiveError
 from runbook.execution import document
 from runbook.execution.course import Course, Failure, Progress
 from runbook.redaction import Redactor, environment_secrets, secrets_in_labels
+from runbook.result import Reading
 
 if TYPE_CHECKING:
     from runbook.execution.kernel import Kernel
     from runbook.execution.kernels import KernelPool
     from runbook.reporting.archive import Archive
-    from runbook.result import Reading
     from runbook.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+LEASE_SECONDS = 30.0
+"""How long a run waits for a warm kernel before it takes a cold one."""
 CONCLUDE_SHARE, CONCLUDE_SECONDS = 0.1, 5.0
 """Part of the time limit, and at most how much of it, that a notebook keeps to conclude before it is cut off."""
 
@@ -154,7 +156,7 @@ class _Run:
 
         limit = self.runbook.timeout_seconds
         try:
-            with pool.lease(limit) if pool is not None else Kernel.cold() as kernel:
+            with pool.lease(min(LEASE_SECONDS, limit / 2)) if pool is not None else Kernel.cold() as kernel:
                 # A cold kernel imports while we do.
                 from runbook.execution import headless
 
@@ -208,6 +210,8 @@ class _Run:
         """Findings, envelope, redaction, report, archive."""
         from runbook.execution import cells, files
 
+        # The kernel redacted what it recorded, but knows fewer secrets than we do.
+        readings = [Reading(**self.redactor.value(reading.as_dict())) for reading in readings]
         notebook = self.course.notebook or self.runbook.notebook()
         displayed = cells.displayed_findings(notebook)
         findings = document.conclude(self.runbook, displayed, readings, self.parameters, self.course)
@@ -223,7 +227,9 @@ class _Run:
         except ArchiveError as error:
             self.log.error("not_archived", reason=str(error))
             raise NotArchived(error, result, packed, _rescued(self.request.run_id, packed)) from error
-        self.log.info("run_archived", state=result["state"], outcome=result["outcome"], directory=where)
+        self.log.info(
+            "run_archived", state=result["state"], outcome=result["outcome"], directory=where, **result["timings"]
+        )
         return result
 
     def _result(self, findings: Mapping[str, Any], files: ModuleType) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def create_app(site: Site) -> FastAPI:
     @app.get("/readyz", response_class=PlainTextResponse)
     async def readyz() -> str:
         await site.store.check()
-        return "ready\n"
+        pool = site.kernels
+        return "ready\n" if pool is None else f"ready\nwarm kernels: {pool.ready} of {pool.size}\n"
 
     @app.get("/metrics", dependencies=[Depends(site.access.needs("read"))])
     async def metrics() -> Response:

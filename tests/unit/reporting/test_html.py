@@ -168,7 +168,7 @@ def test_report_opens_with_outcome_alert_symptom_and_verdict_in_this_order() -> 
     order = [
         "Diagnosed", "Idle-in-transaction leak (application api-leaky)", "P01 confirmed, explains 80",
         "88", "over the threshold of 80", "database_connections", "2026-03-01 03:10:01 UTC",
-        "Verdict", "Because", "Timeline", "Recommended actions", "What could not be checked", "The investigation",
+        "Verdict", "Because", "Recommended actions", "What could not be checked", "Timeline", "The investigation",
     ]  # fmt: skip
     positions = [text.index(part) for part in order]
     assert positions == sorted(positions)

@@ -117,9 +117,12 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Put the four files of the archive here as well.")] = None,
 ) -> None:
     """Run a runbook now, headless, and archive its report."""
+    import threading
+
     from runbook import catalog, settings
     from runbook.execution.execute import NotArchived, RunRequest, execute
     from runbook.reporting.archive import FILES, open_archive, write_flat
+    from runbook.reporting.html import warm
     from runbook.store.ids import new_run_id
 
     _log_to_stderr("WARNING")
@@ -130,6 +133,7 @@ def run(
     archive = open_archive(configured)
     archive.check()
     request = RunRequest(run_id=new_run_id(), runbook=name, parameters=given)
+    threading.Thread(target=warm, name="warm", daemon=True).start()  # while the kernel starts
     with _progress(quiet=as_json) as progress:
         try:
             result = execute(request, configured, archive=archive, progress=progress)
@@ -270,21 +274,26 @@ def drill(
     fault: Annotated[list[str] | None, typer.Option(help="Fault id, e.g. P01, P01+P02, P01~no_pg_monitor.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every fault that the sandbox knows.")] = False,
     full_length: Annotated[bool, typer.Option(help="At the notebook's own thresholds, in real length.")] = False,
+    rotate: Annotated[int, typer.Option(help="So many in real length, another few every day.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
     """Inject known faults, fire the alert over HTTP, and score the verdicts."""
-    from runbook.drills.drill import run_drills
+    from datetime import UTC, datetime
+
+    from runbook.drills.drill import rotating_few, run_drills
     from runbook.drills.history import remember
     from runbook.drills.score import score_table
+    from runbook.sandbox.faults import known
 
     _log_to_stderr("WARNING")
     if not fault and not every:
         raise RunbookError("nothing to drill", remedy="Name a --fault, or say --all")
     err = _console(stderr=True)
+    chosen = fault or known()
     report = run_drills(
         name or "db_connection_exhaustion",
-        fault or None,
-        at_defaults=fault or [] if full_length else (),
+        chosen,
+        at_defaults=chosen if full_length else rotating_few(rotate, day=datetime.now(UTC).date(), among=chosen),
         progress=lambda line: err.print(line, style="dim"),
     )
     remember(name or "db_connection_exhaustion", report)
@@ -395,7 +404,10 @@ def _log_to_stderr(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            # Plain tracebacks: the rich ones print local variables, and those hold credentials.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -10,9 +10,9 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 REDACTED = "[redacted]"
 WITHHELD = "[withheld]"
@@ -43,54 +43,88 @@ _ENV_NAME = re.compile(
     r"(?i)(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIAL|DSN|WEBHOOK|_AUTH\b)"
 )
 
+_QUOTED = r"""
+      (?P<open>"{3}).*?(?:"{3}|\Z)
+    | (?P<escaped>\\+["']).*?(?:(?P=escaped)|\Z)
+    | (?P<double>")(?:[^"\\]|\\.|\\\Z)*(?:"|\Z)
+    | (?P<single>')(?:[^'\\]|\\.|\\\Z|'')*(?:'|\Z)
+"""
+_PAIR = re.compile(
+    rf"""
+    (?P<keep>
+      (?:password|passwd|pwd|passphrase|secret(?:[_-]?key(?:[_-]?base)?)?|api[_-]?key|access[_-]?key(?:[_-]?id)?
+        |private[_-]?key|(?<![a-z0-9])token|x-amz-(?:signature|credential|security-token))
+      (?:\\*["'])?[ \t]*(?:=>|={{1,2}}|:=?|%3d)[ \t]*
+    )
+    (?:{_QUOTED}
+    | (?!(?:\$\d+|\?|%s|%\(\w{{1,63}}\)s|null|none|true|false)(?![^\s,;)}}\]]))   # a placeholder is no secret
+      (?:[^\s&"<>\\'({{]|\\(?!["']))(?:[^\s&"<>\\]|\\(?!["']))*
+    )
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_SQL_PASSWORD = re.compile(r"(?i)(?P<keep>\bpassword\s{1,9}e?')(?:[^'\\]|\\.|\\\Z|'')*(?P<end>'|\Z)", re.DOTALL)
+_URL = re.compile(r"://(?P<rest>[^\s'\"<>]*)")
+_PORT = re.compile(r"\d{1,5}(?:[/?#,]|\Z)")
+
+# Each is matched in time linear in the text: no repetition can begin anew within what another start has scanned.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
-        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
+        re.compile(
+            r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)",
+            re.DOTALL,
+        ),
         REDACTED,
     ),
-    # scheme://user:password@host, the password only
-    (re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@'\"<>]*):[^\s@'\"<>]+@"), rf"\g<keep>:{REDACTED}@"),
-    (re.compile(r"(?i)(?P<keep>https?://[^/\s]*/api/(?:v\d+/)?webhooks/\d+/)[\w-]+"), rf"\g<keep>{REDACTED}"),
+    (re.compile(r"(?i)(?P<keep>/api/(?:v\d+/)?webhooks/\d+/)[\w-]+"), rf"\g<keep>{REDACTED}"),
     (re.compile(r"(?i)(?P<keep>hooks\.slack\.com/services/)[\w/]+"), rf"\g<keep>{REDACTED}"),
-    (re.compile(r"(?i)(?P<keep>\b(?:bearer|basic|token|genie\s?key)\s+)[\w.~+/=-]{8,}"), rf"\g<keep>{REDACTED}"),
     (
         re.compile(
-            r"(?i)(?P<keep>[\"']?\b[\w-]*(?:password|passwd|pwd|passphrase|secret|api[_-]?key|apikey|access[_-]?key|"
-            r"private[_-]?key|auth[_-]?token|access[_-]?token|refresh[_-]?token|client[_-]?secret|x-amz-signature|"
-            r"x-amz-credential|(?<![\w-])token|sslpassword)[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|(?!\[redacted\])[^\s,;&\"'}]+)"
+            r"(?i)(?P<keep>\b(?:(?:proxy-)?authorization|(?:set-)?cookie)\\*[\"']?[ \t]*[:=][ \t]*\\*[\"']?"
+            r"(?:(?:bearer|basic|digest|token|negotiate|geniekey)[ \t]+)?)[^\s\"'\\][^\r\n\"'\\]*"
+        ),
+        rf"\g<keep>{REDACTED}",
+    ),
+    (
+        # Prose says "token expired": a credential has a digit, a sign or a capital inside.
+        re.compile(
+            r"(?i)(?P<keep>\b(?:bearer|basic|token|genie\s?key)[ \t]+)(?=[\w.~+/=-]*(?:[\d+=]|(?-i:[a-z][A-Z])))[\w.~+/=-]{8,}"
         ),
         rf"\g<keep>{REDACTED}",
     ),
     (
         re.compile(
-            r"\b(?:sk|rk|pk|whsec)_(?:live|test)?_?[A-Za-z0-9]{12,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}"
-            r"|\bglpat-[\w-]{16,}|\bxox[abeoprs]-[\w-]{10,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{30,}"
-            r"|\bsntrys_[\w=+/-]{20,}|\bsntryu_[0-9a-f]{40,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{30,}"
-            r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
+            r"(?<![\w-])(?:(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{8,}|whsec_[A-Za-z0-9+/=]{12,}|sk-(?=[\w-]*\d)[\w-]{20,}"
+            r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abeoprs]-[\w-]{10,}"
+            r"|(?:AKIA|ASIA)[A-Z0-9]{16}\b|AIza[\w-]{30,}|sntrys_[\w=+/-]{20,}|sntryu_[0-9a-f]{40,}|npm_[A-Za-z0-9]{30,}"
+            r"|pypi-[\w-]{30,}|SG\.[\w-]{16,}\.[\w-]{16,}|shp(?:at|ss|ca)_[0-9a-f]{32}|dop_v1_[0-9a-f]{40,}"
+            r"|hf_[A-Za-z0-9]{30,}|ya29\.[\w-]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
+            r"|SCRAM-SHA-256\$\d+:[\w+/=]+\$[\w+/=]+:[\w+/=]+|md5[0-9a-f]{32}\b)"
         ),
         REDACTED,
     ),
 )
 
 _SQL_START = re.compile(
-    r"(?is)\A\s*(?:/\*.*?\*/\s*|--[^\n]*\n\s*)*(?:select|insert|update|delete|merge|with|values|call|execute|prepare|copy"
+    r"(?is)\A(?>[\s(]+|--[^\n]*\n)*+(?:/\*|(?:select|insert|update|delete|merge|with|values|call|execute|prepare|copy"
     r"|declare|fetch|do|set|alter|create|drop|grant|revoke|lock|truncate|comment|explain|begin|start|commit|rollback"
-    r"|savepoint|release|vacuum|analyze|refresh|listen|notify|table)\b"
+    r"|savepoint|release|vacuum|analyze|refresh|listen|notify|table)\b)"
 )
 _SQL_TOKEN = re.compile(
     r"""
-      (?P<comment>/\*.*?(?:\*/|\Z)|--[^\n]*)
+      (?P<comment>/\*|--[^\n]*)
     | (?P<identifier>"(?:[^"]|"")*(?:"|\Z))
     | (?P<dollar>\$\$.*?(?:\$\$|\Z)|\$(?P<tag>[A-Za-z_][A-Za-z0-9_]*)\$.*?(?:\$(?P=tag)\$|\Z))
-    | (?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z))
+    | (?P<escaped>\b[eE]'(?:[^'\\]|\\.|\\\Z|'')*(?:'|\Z))
     | (?P<string>(?:\b(?:[uU]&|[bBxXnN]))?'(?:[^']|'')*(?:'|\Z))
     | (?P<placeholder>\$\d+)
     | (?P<word>[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*)
     | (?P<number>(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\w*)
-    | (?P<space>\s+)
+    | (?P<space>[ \t\r\n\f\v]+)
     """,
     re.VERBOSE | re.DOTALL,
 )
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
 def looks_like_sql(text: str) -> bool:
@@ -101,19 +135,33 @@ def looks_like_sql(text: str) -> bool:
 def normalise_query(text: str) -> str:
     """An SQL text without its literals and comments, white space folded.
 
-    A text that the server cut short (``track_activity_query_size``) may end within a literal: that literal is
+    A text that the server cut short (``track_activity_query_size``) may end within a literal or comment: that is
     dropped to the end. Runs of placeholders (``IN (?, ?, ?)``) fold into one, as pg_stat_statements folds them.
     """
+    parts: list[str] = []
+    at = 0
+    while token := _SQL_TOKEN.search(text, at):
+        parts.append(text[at : token.start()])
+        at = token.end()
+        if token.lastgroup in ("identifier", "placeholder", "word"):
+            parts.append(token.group())
+        elif token.lastgroup in ("comment", "space"):
+            parts.append(" ")
+            at = _comment_end(text, at) if token.group() == "/*" else at
+        else:
+            parts.append("?")
+    normal = re.sub(r"\?(?: *, *\?)+", "?", re.sub(r"[ \t\r\n\f\v]+", " ", "".join([*parts, text[at:]])))
+    return normal.strip(" ")
 
-    def replace(match: re.Match[str]) -> str:
-        kind = match.lastgroup
-        if kind in ("identifier", "placeholder", "word"):
-            return match.group()
-        return " " if kind in ("comment", "space") else "?"
 
-    normal = _SQL_TOKEN.sub(replace, text)
-    normal = re.sub(r"\?(?:\s*,\s*\?)+", "?", normal)
-    return re.sub(r"\s+", " ", normal).strip()
+def _comment_end(text: str, at: int) -> int:
+    """Where the comment ends whose beginning ends at ``at``; in PostgreSQL comments nest."""
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(text, at):
+        depth += 1 if edge.group() == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return len(text)
 
 
 def is_secret_name(name: str) -> bool:
@@ -128,25 +176,37 @@ def environment_secrets(environ: Mapping[str, str]) -> list[str]:
 
 def _expanded(secret: str) -> Iterable[str]:
     """A secret, what is secret inside it (a DSN's password, a webhook's token), each in its usual encodings."""
-    parts = [secret]
-    harmless = set(_COMMON_WORDS)
-    if "://" in secret:
-        try:
-            url = urlsplit(secret)
-            user, password, host = url.username or "", url.password or "", url.hostname or ""
-        except ValueError:
-            user = password = host = ""
-            url = urlsplit("")
-        harmless |= {user.lower(), host.lower(), url.path.strip("/").lower()}
-        parts += [password, unquote(password)]
-        parts += [p for p in url.path.split("/") if len(p) >= 24]
-    elif "=" in secret:
-        pairs = dict(re.findall(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", secret))
-        harmless |= {pairs.get(key, "").strip("'").lower() for key in ("user", "dbname", "host")}
-        parts.append(re.sub(r"\\(.)", r"\1", pairs.get("password", "").strip("'")))
-    for part in parts:
-        if len(part) >= MIN_SECRET_LENGTH and part.lower() not in harmless:
-            yield from (part, quote(part, safe=""), json.dumps(part)[1:-1], html.escape(part))
+    inner, plain_words = _url_parts(secret) if "://" in secret else _pair_parts(secret) if "=" in secret else ([], [])
+    harmless = _COMMON_WORDS | {word.lower() for word in plain_words}
+    for part in (secret, *inner, *map(unquote, inner)):
+        if len(part) >= MIN_SECRET_LENGTH and part.lower() not in harmless and part not in REDACTED:
+            encoded = quote(part.encode("utf-8", "surrogateescape"), safe="")
+            lowered = re.sub(r"%[0-9A-F]{2}", lambda code: code.group().lower(), encoded)
+            yield from (part, encoded, lowered, json.dumps(part)[1:-1], html.escape(part))
+
+
+def _url_parts(url: str) -> tuple[list[str], list[str]]:
+    """What is secret in a URL, and the names in it that are not. An unusable URL is taken apart all the same."""
+    rest, _, query = url.partition("://")[2].partition("?")
+    login, _, place = rest.rpartition("@")
+    user, _, password = login.partition(":")
+    hosts, _, path = place.partition("/")
+    options = parse_qsl(query)
+    inner = [password or user, *(value for key, value in options if _is_secret_key(key) or key == "sslpassword")]
+    inner += [part for part in path.split("/") if len(part) >= 24]
+    names = [user if password else "", path, *(host.partition(":")[0] for host in hosts.split(","))]
+    return inner, [*names, *(value for key, value in options if key in ("user", "dbname", "host"))]
+
+
+def _pair_parts(conninfo: str) -> tuple[list[str], list[str]]:
+    """The same of a connection string of the form ``key=value``."""
+    pairs = {
+        key: re.sub(r"\\(.)", r"\1", value[1:-1] if value[:1] == "'" else value)
+        for key, value in re.findall(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", conninfo)
+    }
+    return [pairs.get("password", ""), pairs.get("sslpassword", "")], [
+        pairs.get(key, "") for key in ("user", "dbname", "host")
+    ]
 
 
 class Redactor:
@@ -160,49 +220,82 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {variant for secret in secrets for variant in _expanded(secret)}
-        self._secrets = frozenset(known)
-        longest_first = sorted(known, key=lambda s: (-len(s), s))
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
+        self._known = tuple(sorted(known, key=lambda s: (-len(s), s)))  # the longest first: it may contain others
 
     def with_secrets(self, secrets: Iterable[str]) -> Redactor:
         """A redactor that knows these as well."""
-        return Redactor([*self._secrets, *secrets])
+        return Redactor([*self._known, *secrets])
 
     def text(self, text: str) -> str:
         """``text`` without secrets."""
-        if self._known is not None:
-            text = self._known.sub(REDACTED, text)
+        text = _SQL_PASSWORD.sub(rf"\g<keep>{REDACTED}\g<end>", _PAIR.sub(_hidden_pair, self._without_known(text)))
+        text = _URL.sub(_hidden_login, text)
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
         return text
 
+    def _without_known(self, text: str) -> str:
+        present = [secret for secret in self._known if secret in text]
+        return re.sub("|".join(map(re.escape, present)), REDACTED, text) if present else text
+
     def value(self, value: Any) -> Any:
         """A JSON value without secrets: strings anywhere in it, and whatever stands under a secret's name."""
+        return self._walked(value, self.text)
+
+    def row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """One row of a result: SQL texts normalised, then secrets out."""
+        walked: dict[str, Any] = self._walked(row, self._cell)
+        return walked
+
+    def _walked(self, value: Any, clean: Callable[[str], str]) -> Any:
         if isinstance(value, str):
-            return self.text(value)
+            return clean(value)
         if isinstance(value, Mapping):
             return {
                 (self.text(key) if isinstance(key, str) else key): (
-                    REDACTED
-                    if isinstance(key, str) and isinstance(item, str) and item and _is_secret_key(key)
-                    else self.value(item)
+                    REDACTED if _hides(key, item) else self._walked(item, clean)
                 )
                 for key, item in value.items()
             }
         if isinstance(value, list | tuple):
-            return [self.value(item) for item in value]
+            return [self._walked(item, clean) for item in value]
         return value
 
-    def row(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """One row of a result: SQL texts normalised, then secrets out."""
-        return {key: self._cell(value) for key, value in row.items()}
+    def _cell(self, text: str) -> str:
+        # What is known goes first: normalising could break it in two.
+        text = self._without_known(text)
+        return self.text(normalise_query(text) if looks_like_sql(text) else text)
 
-    def _cell(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self.text(normalise_query(value) if looks_like_sql(value) else value)
-        if isinstance(value, list):
-            return [self._cell(item) for item in value]
-        return self.value(value)
+
+def _hidden_pair(match: re.Match[str]) -> str:
+    quote_ = match["open"] or match["escaped"] or match["double"] or match["single"] or ""
+    return f"{match['keep']}{quote_}{REDACTED}{quote_}"
+
+
+def _hidden_login(match: re.Match[str]) -> str:
+    """``scheme://user:password@host`` without the password; a URL may hold several (``a://…,b://…``)."""
+    return "://" + "://".join(map(_without_login, match["rest"].split("://")))
+
+
+def _without_login(part: str) -> str:
+    user, colon, rest = part.partition(":")
+    if not colon or set("/?#@[") & set(user) or _PORT.match(rest):
+        return part
+    end = len(re.split(r"[/?#]", rest, maxsplit=1)[0])
+    at = rest.rfind("@", 0, end)
+    at = at if at >= 0 else rest.find("@")  # a slash in a password is not legal, and there all the same
+    return f"{user}:{REDACTED}{rest[at:]}" if at > 0 else part
+
+
+def _hides(key: Any, item: Any) -> bool:
+    """Whether ``item`` is a secret for what it is called."""
+    return (
+        isinstance(key, str)
+        and isinstance(item, str | int | float)
+        and bool(item)
+        and item is not True
+        and _is_secret_key(key)
+    )
 
 
 _SECRET_KEY = re.compile(

@@ -149,6 +149,7 @@ def test_run_all_in_jupyterlab_gives_the_same_verdict(
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(url)
         page.locator(".jp-Notebook").wait_for(timeout=60_000)
+        page.get_by_text("| Idle").wait_for(timeout=60_000)
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
         wait_until(lambda: _saved(page, copy), seconds=90, every=1.0, what="the findings in the saved notebook")

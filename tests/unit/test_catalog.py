@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -124,10 +125,8 @@ def test_a_cell_that_declares_anything_else_is_refused(cell: str) -> None:
 @example("a: str = ''  # [~ [z-a]]")
 @settings(deadline=None, max_examples=100)
 def test_no_cell_raises_anything_but_value_error(cell: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         parse_parameters(cell)
-    except ValueError:
-        pass
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
@@ -147,10 +146,19 @@ ALL = (INT, FLOAT, FREE_FLOAT, STR, PATTERN, CHOICE, BOOL, STRS, INTS)
 @pytest.mark.parametrize(
     ("parameter", "value", "expected"),
     [
-        (INT, 1, 1), (INT, 10, 10), (FLOAT, 1, 1.0), (FLOAT, 0.5, 0.5), (STR, "Zürich", "Zürich"), (PATTERN, "abc", "abc"),
-        (CHOICE, "b", "b"), (BOOL, True, True), (STRS, ["a", ""], ["a", ""]), (INTS, [1, 10], [1, 10]), (STR, "$(reboot)", "$(reboot)"),
+        (INT, 1, 1),
+        (INT, 10, 10),
+        (FLOAT, 1, 1.0),
+        (FLOAT, 0.5, 0.5),
+        (STR, "Zürich", "Zürich"),
+        (PATTERN, "abc", "abc"),
+        (CHOICE, "b", "b"),
+        (BOOL, True, True),
+        (STRS, ["a", ""], ["a", ""]),
+        (INTS, [1, 10], [1, 10]),
+        (STR, "$(reboot)", "$(reboot)"),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_fits_is_taken_as_its_type(parameter: Parameter, value: Any, expected: Any) -> None:
     taken = checked(parameter, value)
     assert taken == expected
@@ -160,13 +168,45 @@ def test_a_value_that_fits_is_taken_as_its_type(parameter: Parameter, value: Any
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [
-        (INT, 0), (INT, 11), (INT, True), (INT, 5.0), (INT, "5"), (INT, None), (INT, [5]), pytest.param(INT, 10**5000, id="huge int"), (INT, math.nan),
-        (FLOAT, True), (FLOAT, math.nan), (FLOAT, math.inf), (FLOAT, -math.inf), (FREE_FLOAT, math.nan), (FREE_FLOAT, 10**400),
-        pytest.param(FLOAT, 10**5000, id="huge float"), (STR, 5), (STR, None), (STR, "a\x00b"), (STR, "a\nb"), (STR, "x" * 4097), (STR, "\ud800"),
-        (STR, "\u202etxt"), (STR, b"x"), (PATTERN, "abcd"), (PATTERN, "abc\n"), (PATTERN, "ABC"), (CHOICE, "c"), (CHOICE, ""),
-        (BOOL, 1), (BOOL, "true"), (STRS, "a"), (STRS, [1]), (STRS, {"a": 1}), (INTS, [True]), (INTS, [11]), (INTS, [[1]]),
+        (INT, 0),
+        (INT, 11),
+        (INT, True),
+        (INT, 5.0),
+        (INT, "5"),
+        (INT, None),
+        (INT, [5]),
+        pytest.param(INT, 10**5000, id="huge int"),
+        (INT, math.nan),
+        (FLOAT, True),
+        (FLOAT, math.nan),
+        (FLOAT, math.inf),
+        (FLOAT, -math.inf),
+        (FREE_FLOAT, math.nan),
+        (FREE_FLOAT, 10**400),
+        pytest.param(FLOAT, 10**5000, id="huge float"),
+        (STR, 5),
+        (STR, None),
+        (STR, "a\x00b"),
+        (STR, "a\nb"),
+        (STR, "x" * 4097),
+        (STR, "\ud800"),
+        (STR, "\u202etxt"),
+        (STR, b"x"),
+        (PATTERN, "abcd"),
+        (PATTERN, "abc\n"),
+        (PATTERN, "ABC"),
+        (CHOICE, "c"),
+        (CHOICE, ""),
+        (BOOL, 1),
+        (BOOL, "true"),
+        (STRS, "a"),
+        (STRS, [1]),
+        (STRS, {"a": 1}),
+        (INTS, [True]),
+        (INTS, [11]),
+        (INTS, [[1]]),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_does_not_fit_is_refused_and_told_what_would(parameter: Parameter, value: Any) -> None:
     with pytest.raises(ValueError, match="^a: expected") as refused:
         checked(parameter, value)
@@ -177,10 +217,17 @@ def test_a_value_that_does_not_fit_is_refused_and_told_what_would(parameter: Par
 @pytest.mark.parametrize(
     ("parameter", "text", "expected"),
     [
-        (INT, "7", 7), (FLOAT, "7", 7.0), (FLOAT, "1e1", 10.0), (STR, "7", "7"), (BOOL, "yes", True), (BOOL, "FALSE", False),
-        (STRS, '["a"]', ["a"]), (INTS, "[1, 2]", [1, 2]), (CHOICE, "a", "a"),
+        (INT, "7", 7),
+        (FLOAT, "7", 7.0),
+        (FLOAT, "1e1", 10.0),
+        (STR, "7", "7"),
+        (BOOL, "yes", True),
+        (BOOL, "FALSE", False),
+        (STRS, '["a"]', ["a"]),
+        (INTS, "[1, 2]", [1, 2]),
+        (CHOICE, "a", "a"),
     ],
-)  # fmt: skip
+)
 def test_text_is_read_as_the_declared_type(parameter: Parameter, text: str, expected: Any) -> None:
     assert parse_text(parameter, text) == expected
 
@@ -188,11 +235,23 @@ def test_text_is_read_as_the_declared_type(parameter: Parameter, text: str, expe
 @pytest.mark.parametrize(
     ("parameter", "text"),
     [
-        (INT, ""), (INT, "x"), (INT, "1.0"), pytest.param(INT, "9" * 5000, id="digits"), (INT, "0x5"), (FLOAT, "nan"), (FLOAT, "inf"), (FLOAT, "1e999"),
-        (BOOL, "maybe"), (STRS, "a"), pytest.param(STRS, "[" * 100_000, id="deep"), (STRS, '{"a": 1}'), (INTS, "[true]"), (INTS, "[NaN]"),
+        (INT, ""),
+        (INT, "x"),
+        (INT, "1.0"),
+        pytest.param(INT, "9" * 5000, id="digits"),
+        (INT, "0x5"),
+        (FLOAT, "nan"),
+        (FLOAT, "inf"),
+        (FLOAT, "1e999"),
+        (BOOL, "maybe"),
+        (STRS, "a"),
+        pytest.param(STRS, "[" * 100_000, id="deep"),
+        (STRS, '{"a": 1}'),
+        (INTS, "[true]"),
+        (INTS, "[NaN]"),
         (INTS, "[" * 500 + "]" * 500),
     ],
-)  # fmt: skip
+)
 def test_text_that_is_none_is_refused(parameter: Parameter, text: str) -> None:
     with pytest.raises(ValueError, match="^a: expected"):
         parse_text(parameter, text)
@@ -217,10 +276,8 @@ JSON = st.recursive(
 @given(st.sampled_from(ALL), JSON)
 @settings(deadline=None, max_examples=150)
 def test_no_value_raises_anything_but_value_error(parameter: Parameter, value: Any) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         json.dumps(checked(parameter, value), allow_nan=False)
-    except ValueError:
-        pass
 
 
 # -- notebooks --------------------------------------------------------------------------------------------------------
@@ -361,7 +418,7 @@ RUNBOOK = ["metadata", "runbook"]
         (changed([*RUNBOOK, "timeout_seconds"], 10**400), "timeout_seconds"),
         (changed([*RUNBOOK, "timeout_seconds"], math.nan), "timeout_seconds"),
     ],
-)  # fmt: skip
+)
 def test_a_notebook_that_is_no_runbook_is_named_with_what_is_wrong(notebooks: Path, broken: Any, why: str) -> None:
     if isinstance(broken, str) and not broken.isascii():
         (notebooks / "toy.ipynb").write_bytes(broken.encode("latin-1"))
@@ -390,7 +447,7 @@ def test_an_unknown_name_lists_the_known_ones_and_never_becomes_a_path(notebooks
         catalog.load(name)
 
 
-# -- what was given, over what is configured, over what is declared ------------------------------------------------------
+# -- given over configured over declared ------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -64,7 +64,8 @@ def message_draft(findings: Mapping[str, Any], runbook: str) -> str:
     """A draft for the incident channel, in plain text."""
     symptom = findings["symptom"]
     found = [v for v in findings["verdict"] if v["tier"] in ("confirmed", "probable") and v["role"] != "consequence"]
-    seen = f"{symptom['label']}: {symptom['value']} {symptom['unit']}".strip()
+    value = "unknown" if symptom["value"] is None else f"{symptom['value']:g} {symptom['unit']}".strip()
+    seen = f"{symptom['label']}: {value}"
     lines = [f"{runbook}: {findings['outcome'].replace('_', ' ')}", f"Seen: {seen}", f"Impact: {findings['impact']}"]
     lines += [f"Cause: {v['cause']} {v['name']} ({v['tier']}, {v['share']:.0%} of it)" for v in found]
     lines += [f"Proposed: {a['title']}" for a in findings["actions"][:3]]

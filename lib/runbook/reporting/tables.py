@@ -17,7 +17,7 @@ FRAGMENT_STYLE = """<style>
 .rb-reading table{border-collapse:collapse;font-size:.92em}
 .rb-reading caption{text-align:left;font-weight:600;padding:.2em 0}
 .rb-reading th,.rb-reading td{text-align:left!important;vertical-align:top;padding:.25em .7em;max-width:44em;\
-overflow-wrap:anywhere;white-space:pre-wrap}
+overflow-wrap:break-word;white-space:pre-wrap}
 .rb-reading .rb-number{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}
 .rb-reading .rb-time{font-variant-numeric:tabular-nums;white-space:nowrap}
 .rb-reading .rb-facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(12em,1fr));gap:.3em 1.5em}

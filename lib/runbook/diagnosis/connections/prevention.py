@@ -45,11 +45,13 @@ def prevention(readings: Sequence[Reading]) -> list[dict[str, Any]]:
         }
     )
     statements = taken.last("statements")
+    absent = statements is not None and statements.state == "not_configured" and bool(statements.code)
+    readable = statements is not None and statements.known
     checks.append(
         {
             "check": "pg_stat_statements",
-            "holds": None if statements is None else statements.known,
-            "value": statements.reason if statements is not None and not statements.known else "readable",
+            "holds": True if readable else False if absent else None,
+            "value": "readable" if readable else statements.reason if statements is not None else "not read",
             "why": "names the statements that take the time",
         }
     )

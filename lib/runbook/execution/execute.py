@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,6 +127,20 @@ def prepare() -> None:
     files.rendered(notebook, result, Redactor())
 
 
+class _RememberingRedactor(Redactor):
+    """Redacts a text once: the same ones stand in readings, outputs and the result document of a run."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        super().__init__(secrets)
+        self._clean: dict[str, str] = {}
+
+    def text(self, text: str) -> str:
+        clean = self._clean.get(text)
+        if clean is None:
+            clean = self._clean[text] = super().text(text)
+        return clean
+
+
 class _Run:
     """One call of :func:`execute`: what its steps hand to each other."""
 
@@ -143,7 +157,7 @@ class _Run:
         self.runbook = catalog.load(request.runbook)
         self.settings, self.parameters = _scoped(self.runbook, request.parameters, settings)
         self.alert = document.shown_alert(request.alert, self.runbook)
-        self.redactor = Redactor(_secrets(self.runbook, request.alert, self.settings, settings))
+        self.redactor = _RememberingRedactor(_secrets(self.runbook, request.alert, self.settings, settings))
         self.started_at = datetime.now(UTC)
         self.begun = time.monotonic()
         archive.path(request.run_id, self.started_at)  # refuses a run id that is no name, before anything has run

@@ -6,6 +6,7 @@ beside the report. What is written here is already redacted.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import threading
@@ -14,7 +15,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from runbook.result import Reading
+
+log = structlog.get_logger(__name__)
 
 _FIELDS = frozenset(f.name for f in fields(Reading))
 
@@ -25,7 +30,8 @@ class Recorder:
     def __init__(self, path: Path | None = None) -> None:
         self._lock = threading.Lock()
         self._readings: list[Reading] = []
-        self._file = path.open("a", encoding="utf-8") if path is not None else None
+        # Half a character pair, as a broken file name may have it, is no reason to lose a reading.
+        self._file = path.open("a", encoding="utf-8", errors="backslashreplace") if path is not None else None
 
     @property
     def readings(self) -> list[Reading]:
@@ -34,12 +40,22 @@ class Recorder:
             return list(self._readings)
 
     def add(self, reading: Reading) -> Reading:
-        """Keep a reading; it is on its way to the disk when this returns."""
+        """Keep a reading; it is on its way to the disk when this returns.
+
+        A disk that is full (which may be the very incident) ends the file and not the run: what follows is kept in
+        memory only.
+        """
         with self._lock:
             self._readings.append(reading)
             if self._file is not None:
-                self._file.write(dump(reading) + "\n")
-                self._file.flush()
+                try:
+                    self._file.write(dump(reading) + "\n")
+                    self._file.flush()
+                except OSError as error:
+                    log.error("recording_ended", reason=error.strerror, reading=reading.name)
+                    with contextlib.suppress(OSError):
+                        self._file.close()
+                    self._file = None
         return reading
 
     def close(self) -> None:
@@ -55,14 +71,14 @@ def dump(reading: Reading) -> str:
 
 
 def parse(lines: Iterable[str]) -> list[Reading]:
-    """Readings from lines; a last line that was cut off by a dying kernel is dropped."""
+    """Readings from lines; one that was cut off by a dying kernel, or is no reading, is dropped."""
     found = []
     for line in lines:
         try:
-            values: dict[str, Any] = json.loads(line)
-        except ValueError:
+            values: Any = json.loads(line)
+            found.append(Reading(**{key: value for key, value in values.items() if key in _FIELDS}))
+        except (ValueError, TypeError, AttributeError, RecursionError):
             continue
-        found.append(Reading(**{key: value for key, value in values.items() if key in _FIELDS}))
     return found
 
 
@@ -71,13 +87,13 @@ def load(path: Path) -> list[Reading]:
     if not path.exists():
         return []
     if path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8") as packed:
+        with gzip.open(path, "rt", encoding="utf-8", errors="replace") as packed:
             return parse(packed)
-    with path.open(encoding="utf-8") as plain:
+    with path.open(encoding="utf-8", errors="replace") as plain:  # it may end within a character
         return parse(plain)
 
 
 def pack(readings: Iterable[Reading]) -> bytes:
     """``readings.jsonl.gz``: the same readings give the same bytes."""
     text = "".join(dump(reading) + "\n" for reading in readings)
-    return gzip.compress(text.encode(), mtime=0)
+    return gzip.compress(text.encode(errors="backslashreplace"), mtime=0)

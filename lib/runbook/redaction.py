@@ -88,7 +88,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         # Prose says "token expired": a credential has a digit, a sign or a capital inside.
         re.compile(
-            r"(?i)(?P<keep>\b(?:bearer|basic|token|genie\s?key)[ \t]+)(?=[\w.~+/=-]*(?:[\d+=]|(?-i:[a-z][A-Z])))[\w.~+/=-]{8,}"
+            r"(?i)(?P<keep>\b(?:bearer|basic|token|genie\s?key)[ \t]+)(?=[\w.~+/=-]*(?:[\d+=]|(?-i:[a-z][A-Z])))"
+            r"[\w.~+/=-]{8,}"
         ),
         rf"\g<keep>{REDACTED}",
     ),

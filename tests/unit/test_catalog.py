@@ -208,7 +208,7 @@ def test_a_value_that_fits_is_taken_as_its_type(parameter: Parameter, value: Any
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_and_told_what_would(parameter: Parameter, value: Any) -> None:
-    with pytest.raises(ValueError, match="^a: expected") as refused:
+    with pytest.raises(ValueError, match=r"^a: expected") as refused:
         checked(parameter, value)
     assert parameter.allowed() in str(refused.value)
     assert len(str(refused.value)) < 200
@@ -253,7 +253,7 @@ def test_text_is_read_as_the_declared_type(parameter: Parameter, text: str, expe
     ],
 )
 def test_text_that_is_none_is_refused(parameter: Parameter, text: str) -> None:
-    with pytest.raises(ValueError, match="^a: expected"):
+    with pytest.raises(ValueError, match=r"^a: expected"):
         parse_text(parameter, text)
 
 

@@ -1,5 +1,6 @@
 """Redaction: what must go, what must stay, and how long it may take over a text made to hurt."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import re

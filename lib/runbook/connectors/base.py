@@ -21,6 +21,8 @@ from runbook.result import Reading, ReadingState
 
 MAX_CELL_CHARACTERS = 4000
 """A longer text in one cell of a result is cut, and says so."""
+MAX_CELL_ITEMS = 1000
+"""A longer list in one cell is cut as well."""
 
 
 def utc_now() -> datetime:
@@ -134,15 +136,29 @@ class Connector(ABC):
             value = [redactor.row(row) if isinstance(row, dict) else redactor.value(row) for row in value]
         elif isinstance(value, dict):
             value = redactor.row(value)
+        else:
+            value = redactor.value(value)
         return self.context.recorder.add(
             replace(
                 reading,
-                value=value,
+                value=_cut(value),
                 target=redactor.text(reading.target),
                 query=redactor.text(reading.query),
                 reason=redactor.text(reading.reason)[:500],
+                code=redactor.text(reading.code)[:40],
             )
         )
+
+
+def _cut(value: Any) -> Any:
+    """Long texts cut. Only after redaction: half a secret is no longer recognised as one."""
+    if isinstance(value, str):
+        return value if len(value) <= MAX_CELL_CHARACTERS else value[:MAX_CELL_CHARACTERS] + "…"
+    if isinstance(value, dict):
+        return {key: _cut(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_cut(item) for item in value]
+    return value
 
 
 def _within(

@@ -6,13 +6,20 @@ everything, so the statements are a closed list.
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING, Any
 
 from runbook.connectors.base import Connector, Context, Failure, Fetched
+from runbook.connectors.postgres import parsed
 from runbook.connectors.postgres_values import plain
 from runbook.result import Reading
 
 SHOWS = ("POOLS", "DATABASES", "CONFIG", "STATS")
+if TYPE_CHECKING:
+    import psycopg
+
 LIMIT_SECONDS = 5.0
 _COLUMNS = {
     "POOLS": (
@@ -35,27 +42,22 @@ class PgBouncer(Connector):
 
     def __init__(self, context: Context, dsn: str | None) -> None:
         import psycopg
-        from psycopg.conninfo import conninfo_to_dict
 
-        self.failures = (psycopg.Error, OSError)
+        self.failures = (psycopg.Error, OSError, UnicodeError)
         self._dsn = dsn
-        target = "pgbouncer"
-        if dsn:
-            try:
-                info = conninfo_to_dict(dsn)
-            except psycopg.ProgrammingError:
-                info = {}
-            target = f"{info.get('host') or 'local'}:{info.get('port') or 6432}"
-        super().__init__(context, target)
+        self._conn: psycopg.Connection[Any] | None = None
+        info = parsed(dsn) if dsn else {}
+        # libpq's own words on a bad DSN repeat parts of it.
+        self._unusable = "" if info else "is no connection string that libpq would take" if dsn else "is not set"
+        super().__init__(context, f"{info.get('host') or 'local'}:{info.get('port') or 6432}" if info else "pgbouncer")
 
     def show(self, name: str, what: str) -> Reading:
         """One of :data:`SHOWS`, the columns that the rules need."""
         if what not in SHOWS:
             raise ValueError(f"SHOW {what} is not one of {', '.join(SHOWS)}")
-        if not self._dsn:
-            return self.missing(
-                name, f"SHOW {what}", Failure(state="not_configured", reason="postgres.pgbouncer_dsn is not set")
-            )
+        if self._unusable:
+            reason = f"postgres.pgbouncer_dsn {self._unusable}"
+            return self.missing(name, f"SHOW {what}", Failure(state="not_configured", reason=reason))
         return self.read(name, f"SHOW {what}", lambda: Fetched(value=self._rows(what)), limit_seconds=LIMIT_SECONDS)
 
     def _rows(self, what: str) -> list[dict[str, Any]]:
@@ -66,6 +68,7 @@ class PgBouncer(Connector):
         with psycopg.connect(
             self._dsn, autocommit=True, connect_timeout=3, application_name="runbook:diagnose", prepare_threshold=None
         ) as conn:
+            self._conn = conn
             cursor = conn.cursor(row_factory=dict_row)
             cursor.execute(f"SHOW {what}".encode())
             wanted = _COLUMNS.get(what)
@@ -73,6 +76,17 @@ class PgBouncer(Connector):
                 {key: plain(value) for key, value in row.items() if wanted is None or key in wanted} for row in cursor
             ]
         return [row for row in rows if row["key"] in _CONFIG_KEYS] if what == "CONFIG" else rows
+
+    def abort(self) -> None:
+        import psycopg
+
+        conn = self._conn
+        if conn is not None and not conn.closed:
+            with (  # it may be closed meanwhile
+                contextlib.suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(conn.fileno())) as wire,
+            ):
+                wire.shutdown(socket.SHUT_RDWR)
 
     def failure(self, error: Exception) -> Failure:
         text = str(error).strip().split("\n")[0]

@@ -9,25 +9,28 @@ reason is learned from the raw start-up conversation and the reserve is tried. W
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
+import getpass
 import hashlib
 import importlib.resources
 import json
 import os
 import re
 import socket
+import stat
 import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from runbook.connectors import postgres_startup
 from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
-from runbook.connectors.postgres_values import plain
+from runbook.connectors.postgres_values import plain, use_lenient_loaders
 from runbook.result import Reading, ReadingState
 
 if TYPE_CHECKING:
@@ -53,7 +56,10 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)[sbt]")
 _STATES: dict[str, ReadingState] = {
     "57014": "timeout",
     "55P03": "timeout",
+    "25P03": "timeout",
+    "25P04": "timeout",
     "42501": "permission_denied",
+    "25006": "permission_denied",  # it would have written
     "42P01": "not_configured",  # the relation of an extension that is not installed
     "42883": "not_configured",
     "55000": "not_configured",  # installed, and not in shared_preload_libraries
@@ -75,6 +81,7 @@ class Access:
             "superuser": "is a superuser",
             "may_signal": "may signal other sessions",
             "may_touch_host": "may run programs or write files on the host",
+            "replication": "may drop replication slots",  # which a read-only transaction lets it
         }
         return ", ".join(text for key, text in powers.items() if self.facts.get(key))
 
@@ -120,7 +127,8 @@ class Postgres(Connector):
 
         self.failures = (psycopg.Error, OSError)
         self._dsn, self._reserve_dsn = dsn, reserve_dsn
-        self._conninfo = _parsed(dsn) if dsn else {}
+        self._conninfo = parsed(dsn) if dsn else {}
+        self._unusable = _unusable(dsn, self._conninfo)
         self._conn: psycopg.Connection[Any] | None = None
         self._turn: contextlib.ExitStack | None = None
         self._lock = threading.RLock()
@@ -140,7 +148,7 @@ class Postgres(Connector):
     @property
     def port(self) -> int:
         """TCP port (or socket number) of the server."""
-        return int(self._conninfo.get("port") or 5432)
+        return 0 if self._unusable else int(self._conninfo.get("port") or 5432)
 
     # -- readings ---------------------------------------------------------------------------------------------------
 
@@ -169,8 +177,8 @@ class Postgres(Connector):
 
     def connect(self, name: str = "connection") -> Reading:
         """Whether and how the configured role gets a connection: the first reading of a run."""
-        if not self._dsn:
-            return self.missing(name, "(connect)", _not_configured())
+        if self._unusable:
+            return self.missing(name, "(connect)", self._unusable)
 
         def fetch() -> Fetched:
             with self._lock:
@@ -194,8 +202,8 @@ class Postgres(Connector):
 
     def replication_startup(self, name: str = "replication_startup") -> Reading:
         """Whether a replication connection would be let in, asked without logging in or holding a walsender slot."""
-        if not self._dsn:
-            return self.missing(name, "(replication start-up message)", _not_configured())
+        if self._unusable:
+            return self.missing(name, "(replication start-up message)", self._unusable)
 
         def fetch() -> Fetched:
             answer = postgres_startup.attempt(self._conninfo, seconds=CONNECT_SECONDS, replication=True)
@@ -206,27 +214,30 @@ class Postgres(Connector):
         return self.read(name, "(replication start-up message)", fetch, limit_seconds=LIMIT_SECONDS)
 
     def _query(self, name: str, sql: str, parameters: Mapping[str, Any] | None, *, row_cap: int, own: bool) -> Reading:
-        if not self._dsn:
-            return self.missing(name, sql, _not_configured())
+        if self._unusable:
+            return self.missing(name, sql, self._unusable)
 
         def fetch() -> Fetched:
             with self._lock:
                 conn = self._connected()
-                if not own and self.access is not None and self.access.dangerous:
-                    raise Unavailable(
-                        Failure(
-                            state="permission_denied",
-                            reason=f"not run: the diagnosing role {self.access.dangerous}, and with such a role only "
-                            "statements that ship with the library are run",
-                        )
-                    )
                 try:
+                    self._refuse_unless_safe(own)
                     rows, more = _rows(conn, sql, parameters, row_cap)
                 finally:
                     self._rest()
             return Fetched(value=rows, partial=f"only the first {row_cap} rows" if more else "")
 
         return self.read(name, sql.strip(), fetch, limit_seconds=LIMIT_SECONDS)
+
+    def _refuse_unless_safe(self, own: bool) -> None:
+        if not own and self.access is not None and self.access.dangerous:
+            raise Unavailable(
+                Failure(
+                    state="permission_denied",
+                    reason=f"not run: the diagnosing role {self.access.dangerous}, and with such a role only "
+                    "statements that ship with the library are run",
+                )
+            )
 
     # -- the connection ---------------------------------------------------------------------------------------------
 
@@ -253,11 +264,13 @@ class Postgres(Connector):
             raise
         self._turn = turn
         try:
-            facts = _rows(self._conn, probe_sql("access"), None, 1)[0][0]
+            rows, _ = _rows(self._conn, probe_sql("access"), None, 1)
+            if not rows:
+                raise Unavailable(Failure(state="partial", reason="the server does not know its own role"))
         except BaseException:
             self._close()
             raise
-        self.access = Access(via=via, facts=facts)
+        self.access = Access(via=via, facts=rows[0])
         return self._conn
 
     def _open(self) -> tuple[psycopg.Connection[Any], str]:
@@ -269,7 +282,7 @@ class Postgres(Connector):
             conn = _psycopg_connect(self._dsn)
         except psycopg.errors.ConnectionTimeout:
             raise Unavailable(Failure(state="timeout", reason=f"no connection within {CONNECT_SECONDS} s")) from None
-        except psycopg.OperationalError:
+        except (psycopg.OperationalError, UnicodeError):
             startup = postgres_startup.attempt(self._conninfo, seconds=CONNECT_SECONDS)
         else:
             self.refused = None
@@ -277,11 +290,13 @@ class Postgres(Connector):
         if startup.stage == "accepted":  # it was a passing refusal, or a method that only libpq speaks
             with contextlib.suppress(psycopg.OperationalError):
                 return _psycopg_connect(self._dsn), "dsn"
-            startup = replace(startup, stage="network", code="", message="the server refused the connection")
+            startup = replace(
+                startup, stage="network", code="", message="libpq is refused what the start-up is granted"
+            )
         self.refused = startup
         if startup.refused_for_slots:
             for via, dsn in self._ways_in(startup):
-                with contextlib.suppress(psycopg.OperationalError):
+                with contextlib.suppress(psycopg.Error, UnicodeError):
                     return _psycopg_connect(dsn), via
         raise Unavailable(postgres_startup.failure(startup))
 
@@ -320,9 +335,14 @@ class Postgres(Connector):
 
     def abort(self) -> None:
         """Cut the socket under a statement that did not end; the connection is dropped."""
+        import psycopg
+
         conn = self._conn
         if conn is not None and not conn.closed:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(conn.fileno())) as wire:
+            with (  # it may be closed meanwhile
+                contextlib.suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(conn.fileno())) as wire,
+            ):
                 wire.shutdown(socket.SHUT_RDWR)
 
     def failure(self, error: Exception) -> Failure:
@@ -330,23 +350,30 @@ class Postgres(Connector):
 
         if isinstance(error, psycopg.Error):
             code = error.sqlstate or ""
-            said = (error.diag.message_primary or str(error).strip().split("\n")[0])[:300]
+            said = error.diag.message_primary or str(error).strip().split("\n")[0]
             state = _STATES.get(code)
             if state is None:
-                state = "unreachable" if not code or code.startswith(("08", "57")) else "partial"
+                # Without a code it is libpq that speaks (the connection is gone) or psycopg (what we sent cannot be sent).
+                gone = code.startswith(("08", "57")) if code else isinstance(error, psycopg.OperationalError)
+                state = "unreachable" if gone else "partial"
             return Failure(state=state, reason=f"{said} (SQLSTATE {code})" if code else said, code=code)
         return Failure(state="unreachable", reason=str(error))
 
 
-def _not_configured() -> Failure:
-    return Failure(state="not_configured", reason="postgres.dsn is not set")
+def _unusable(dsn: str | None, conninfo: Mapping[str, str]) -> Failure | None:
+    """Why no attempt is made at all. libpq's own words on a bad DSN repeat parts of it, the password perhaps."""
+    if not dsn:
+        return Failure(state="not_configured", reason="postgres.dsn is not set")
+    if not conninfo:
+        return Failure(state="not_configured", reason="postgres.dsn is no connection string that libpq would take")
+    port = conninfo.get("port") or "5432"
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        return Failure(state="not_configured", reason="postgres.dsn names a port that is none")
+    return None
 
 
-def _parsed(dsn: str) -> dict[str, str]:
-    """The first host of a DSN with what belongs to it; environment and service files as libpq takes them.
-
-    An unusable DSN gives an empty mapping: the connection attempt will say what is wrong with it.
-    """
+def parsed(dsn: str) -> dict[str, str]:
+    """The first host of a DSN with what belongs to it, the environment's defaults included; empty when unusable."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
@@ -354,11 +381,15 @@ def _parsed(dsn: str) -> dict[str, str]:
         values = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
     except psycopg.ProgrammingError:
         return {}
-    defaults = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE", "password": "PGPASSWORD"}
+    defaults = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE", "password": "PGPASSWORD",
+                "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}  # fmt: skip
     for key, variable in defaults.items():
         if key not in values and os.environ.get(variable):
             values[key] = os.environ[variable]
-    return values | {key: values[key].split(",")[0] for key in ("host", "port") if key in values}
+    if "user" not in values:
+        with contextlib.suppress(KeyError, OSError):
+            values["user"] = getpass.getuser()
+    return values | {key: values[key].split(",")[0] for key in ("host", "hostaddr", "port") if key in values}
 
 
 def _target(conninfo: Mapping[str, str]) -> str:
@@ -369,16 +400,19 @@ def _target(conninfo: Mapping[str, str]) -> str:
 def _psycopg_connect(dsn: str) -> psycopg.Connection[Any]:
     import psycopg
 
-    return psycopg.connect(
+    conn = psycopg.connect(
         dsn,
         autocommit=True,
         connect_timeout=CONNECT_SECONDS,
         application_name=APPLICATION_NAME,
+        client_encoding="utf8",
         prepare_threshold=None,
         keepalives=1,
         keepalives_idle=5,
         tcp_user_timeout=STATEMENT_SECONDS * 2000,
     )
+    use_lenient_loaders(conn)
+    return conn
 
 
 def _rows(
@@ -388,7 +422,6 @@ def _rows(
 
     ``stream`` sends by the extended protocol, which takes one statement and no more, and lets us stop reading.
     """
-    import psycopg
     from psycopg.rows import dict_row
 
     conn.execute(_BEGIN)
@@ -403,9 +436,21 @@ def _rows(
                     found.append({key: plain(value) for key, value in row.items()})
         return found, False
     finally:
-        if not conn.closed:
-            with contextlib.suppress(psycopg.OperationalError):
-                conn.execute("ROLLBACK")
+        _roll_back(conn)
+
+
+def _roll_back(conn: psycopg.Connection[Any]) -> None:
+    """End the transaction; a connection that cannot (left in a COPY, say) is closed, so that none is reused unclean."""
+    import psycopg
+    from psycopg.pq import TransactionStatus
+
+    if conn.closed:
+        return
+    with contextlib.suppress(psycopg.Error):
+        if conn.info.transaction_status != TransactionStatus.ACTIVE:
+            conn.execute("ROLLBACK")
+    if conn.info.transaction_status != TransactionStatus.IDLE:
+        conn.close()
 
 
 @contextlib.contextmanager
@@ -417,13 +462,8 @@ def _turn(target: str, *, seconds: float = 8.0) -> Iterator[None]:
     Unavailable
         The others took longer than ``seconds``.
     """
-    directory = Path(tempfile.gettempdir()) / f"runbook-{os.geteuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    if directory.stat().st_uid != os.geteuid():
-        raise Unavailable(Failure(state="partial", reason=f"{directory} belongs to somebody else"))
-    path = directory / f"postgresql-{hashlib.sha256(target.encode()).hexdigest()[:16]}.lock"
     deadline = time.monotonic() + seconds
-    with path.open("w") as handle:
+    with _lock_file(target) as handle:
         while not _locked(handle.fileno()):
             if time.monotonic() > deadline:
                 raise Unavailable(
@@ -433,6 +473,19 @@ def _turn(target: str, *, seconds: float = 8.0) -> Iterator[None]:
                 )
             time.sleep(0.02)
         yield
+
+
+def _lock_file(target: str) -> IO[str]:
+    directory = Path(tempfile.gettempdir()) / f"runbook-{os.geteuid()}"
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        found = directory.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to somebody else")
+        return (directory / f"postgresql-{hashlib.sha256(target.encode()).hexdigest()[:16]}.lock").open("w")
+    except OSError as error:
+        reason = f"the lock that keeps to one connection cannot be taken in {directory}: {error.strerror}"
+        raise Unavailable(Failure(state="partial", reason=reason)) from None
 
 
 def _locked(descriptor: int) -> bool:

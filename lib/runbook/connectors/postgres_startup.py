@@ -8,11 +8,14 @@ on through authentication where a password is at hand. Nothing is ever queried h
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import re
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 PROTOCOL = 196608  # 3.0
 SSL_REQUEST = 80877103
 MAX_MESSAGE = 65536
+NOT_OURS = "the answer is not PostgreSQL's protocol"
 
 Stage = Literal["network", "before_authentication", "after_authentication", "accepted"]
 
@@ -76,27 +80,32 @@ def attempt(conninfo: Mapping[str, str], *, seconds: float = 3.0, replication: b
         walsender slot is held.
     """
     try:
-        with _connected(conninfo, seconds) as stream:
-            return _converse(stream, conninfo, replication)
+        with contextlib.ExitStack() as held:
+            stream = _connected(conninfo, seconds, held)
+            return _converse(_Wire(stream, time.monotonic() + seconds), conninfo, replication)
     except TimeoutError:
         return Startup(stage="network", code="ETIMEDOUT", message=f"no answer within {seconds:g} s")
     except socket.gaierror as error:
         return Startup(stage="network", code="EAI", message=f"the host name does not resolve ({error.strerror})")
     except ssl.SSLError as error:
         return Startup(stage="network", code="TLS", message=f"TLS failed ({error.reason or 'protocol error'})")
+    except (UnicodeError, ValueError, OverflowError):
+        return Startup(stage="network", code="EINVAL", message="the host name or port is none")
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "EIO")
         return Startup(stage="network", code=name, message=error.strerror or "the server closed the connection")
 
 
-def _connected(conninfo: Mapping[str, str], seconds: float) -> socket.socket:
-    host, port = conninfo.get("host") or "/var/run/postgresql", int(conninfo.get("port") or 5432)
+def _connected(conninfo: Mapping[str, str], seconds: float, held: contextlib.ExitStack) -> socket.socket:
+    host = conninfo.get("host") or conninfo.get("hostaddr") or "/var/run/postgresql"
+    port = int(conninfo.get("port") or 5432)
     if host.startswith(("/", "@")):
-        stream = socket.socket(socket.AF_UNIX)
+        stream = held.enter_context(socket.socket(socket.AF_UNIX))
         stream.settimeout(seconds)
-        stream.connect(f"{host}/.s.PGSQL.{port}")
+        stream.connect(f"{host}/.s.PGSQL.{port}".replace("@", "\0", 1) if host[0] == "@" else f"{host}/.s.PGSQL.{port}")
         return stream
-    stream = socket.create_connection((host, port), timeout=seconds)
+    address = (conninfo.get("hostaddr") or host, port)
+    stream = held.enter_context(socket.create_connection(address, timeout=seconds))
     mode = conninfo.get("sslmode") or "prefer"
     if mode in ("disable", "allow"):
         return stream
@@ -106,29 +115,58 @@ def _connected(conninfo: Mapping[str, str], seconds: float) -> socket.socket:
         context.check_hostname = mode == "verify-full"
         if mode not in ("verify-ca", "verify-full"):
             context.verify_mode = ssl.CERT_NONE
-        return context.wrap_socket(stream, server_hostname=host)
+        return held.enter_context(context.wrap_socket(stream, server_hostname=host))
     if mode != "prefer":
-        stream.close()
         raise ssl.SSLError(1, "the server does not speak TLS")
     return stream
 
 
-def _converse(stream: socket.socket, conninfo: Mapping[str, str], replication: bool) -> Startup:
+class _Wire:
+    """A socket with one deadline for the whole conversation, however slowly the other side drips."""
+
+    def __init__(self, stream: socket.socket, deadline: float) -> None:
+        self._stream, self._deadline = stream, deadline
+
+    def send(self, data: bytes) -> None:
+        self._stream.settimeout(self._left())
+        self._stream.sendall(data)
+
+    def exactly(self, count: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < count:
+            self._stream.settimeout(self._left())
+            chunk = self._stream.recv(count - len(parts))
+            if not chunk:
+                raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection without a word")
+            parts += chunk
+        return bytes(parts)
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+def _converse(stream: _Wire, conninfo: Mapping[str, str], replication: bool) -> Startup:
     options = {"user": conninfo.get("user") or "", "database": conninfo.get("dbname") or conninfo.get("user") or ""}
     options |= {"application_name": "runbook:startup"} | ({"replication": "true"} if replication else {})
     body = b"".join(f"{key}\0{value}\0".encode() for key, value in options.items()) + b"\0"
-    stream.sendall(struct.pack("!ii", len(body) + 8, PROTOCOL) + body)
+    stream.send(struct.pack("!ii", len(body) + 8, PROTOCOL) + body)
     login = _Login(stream, conninfo)
     for kind, payload in _messages(stream):
         if kind == b"E":
             fields = _fields(payload)
             stage: Stage = "after_authentication" if login.accepted else "before_authentication"
-            return Startup(stage=stage, code=fields.get("C", ""), message=fields.get("M", ""))
+            code = fields.get("C", "")
+            if not re.fullmatch(r"[0-9A-Z]{5}", code):
+                raise OSError(None, NOT_OURS)
+            return Startup(stage=stage, code=code, message=fields.get("M", "")[:1000])
         if kind == b"R":
             if replication or not login.answer(payload):
                 break
         elif kind == b"Z":
-            stream.sendall(b"X" + struct.pack("!i", 4))
+            stream.send(b"X" + struct.pack("!i", 4))
             break
     return Startup(stage="accepted")
 
@@ -136,15 +174,19 @@ def _converse(stream: socket.socket, conninfo: Mapping[str, str], replication: b
 class _Login:
     """Answers the server's authentication requests, as far as a password is at hand."""
 
-    def __init__(self, stream: socket.socket, conninfo: Mapping[str, str]) -> None:
+    def __init__(self, stream: _Wire, conninfo: Mapping[str, str]) -> None:
         self._stream = stream
         self._user = conninfo.get("user") or ""
-        self._password = conninfo.get("password")
+        # Where the DSN is particular about how the password may travel, it stays here: libpq knows those rules, we do not.
+        particular = conninfo.get("require_auth") or conninfo.get("channel_binding") == "require"
+        self._password = None if particular else conninfo.get("password")
         self._scram: ScramClient | None = None
         self.accepted = False
 
     def answer(self, payload: bytes) -> bool:
         """Whether the conversation can go on after this request."""
+        if len(payload) < 4:
+            raise OSError(None, NOT_OURS)
         method, rest = struct.unpack("!i", payload[:4])[0], payload[4:]
         if method == 0:
             self.accepted = True
@@ -179,7 +221,7 @@ class _Login:
                 _send(self._stream, self._scram.get_client_final().encode())
             else:
                 self._scram.set_server_final(rest.decode())
-        except (ScramException, UnicodeDecodeError):
+        except (ScramException, LookupError, ValueError):  # scramp takes the server's word for well-formed
             return False
         return True
 
@@ -190,27 +232,17 @@ def _md5_answer(user: str, password: str, salt: bytes) -> bytes:
     return f"md5{outer}\0".encode()
 
 
-def _send(stream: socket.socket, payload: bytes) -> None:
-    stream.sendall(b"p" + struct.pack("!i", len(payload) + 4) + payload)
+def _send(stream: _Wire, payload: bytes) -> None:
+    stream.send(b"p" + struct.pack("!i", len(payload) + 4) + payload)
 
 
-def _messages(stream: socket.socket) -> Iterator[tuple[bytes, bytes]]:
+def _messages(stream: _Wire) -> Iterator[tuple[bytes, bytes]]:
     while True:
-        head = _exactly(stream, 5)
+        head = stream.exactly(5)
         length = struct.unpack("!i", head[1:])[0] - 4
         if not 0 <= length <= MAX_MESSAGE:
-            raise OSError(None, "the answer is not PostgreSQL's protocol")
-        yield head[:1], _exactly(stream, length)
-
-
-def _exactly(stream: socket.socket, count: int) -> bytes:
-    parts = b""
-    while len(parts) < count:
-        chunk = stream.recv(count - len(parts))
-        if not chunk:
-            raise ConnectionResetError(104, "the server closed the connection without a word")
-        parts += chunk
-    return parts
+            raise OSError(None, NOT_OURS)
+        yield head[:1], stream.exactly(length)
 
 
 def _fields(payload: bytes) -> dict[str, str]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
@@ -20,6 +23,7 @@ from runbook.result import Reading
 LIMIT_SECONDS = 10.0
 MAX_OUTPUT_BYTES = 1_000_000
 MAX_LINES = 5000
+POLL_SECONDS = 0.1
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 """All that a command sees of our environment."""
 
@@ -39,7 +43,8 @@ class Shell(Connector):
 
         A command that exits other than 0 gives a ``partial`` reading with what it printed.
         """
-        return self.read(name, shlex.join(argv), lambda: self._fetch(list(argv)), limit_seconds=limit_seconds + 1)
+        return self.read(name, shlex.join(argv), lambda: self._fetch(list(argv), limit_seconds),
+                         limit_seconds=limit_seconds + 1)  # fmt: skip
 
     def script(self, name: str, text: str, arguments: Sequence[str] = ()) -> Reading:
         """A ``%%sh`` cell: ``/bin/sh`` runs its text, the arguments are ``$1``, ``$2`` …"""
@@ -49,37 +54,33 @@ class Shell(Connector):
         """A command that would have to run on a host that we have no shell on."""
         return self.missing(name, text, Failure(state="not_configured", reason=reason))
 
-    def _fetch(self, argv: list[str]) -> Fetched:
-        with subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env=ENVIRONMENT,
-            start_new_session=True,
-        ) as process:
-            self._process = process
-            try:
-                out, err = process.communicate(timeout=LIMIT_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.abort()
-                process.communicate()
-                raise Unavailable(Failure(state="timeout", reason=f"not done within {LIMIT_SECONDS:g} s")) from None
-        rows, more = parse_lines(out[:MAX_OUTPUT_BYTES].decode("utf-8", "replace"))
-        said = err.decode("utf-8", "replace").strip().split("\n")[0][:200]
-        partial = f"only the first {MAX_LINES} lines" if more or len(out) > MAX_OUTPUT_BYTES else ""
-        if process.returncode == 127 and not rows:
-            raise Unavailable(Failure(state="not_configured", reason=said or "command not found", code="127"))
-        if process.returncode != 0:
-            partial = f"exit status {process.returncode}" + (f": {said}" if said else "")
-        return Fetched(value=rows, partial=partial, code=str(process.returncode) if process.returncode else "")
+    def _fetch(self, argv: list[str], limit_seconds: float) -> Fetched:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env=ENVIRONMENT,
+                start_new_session=True,
+            )
+        except ValueError as error:  # an argument with a NUL in it, or that is no text
+            raise Unavailable(Failure(state="partial", reason=f"not run: {error}")) from None
+        self._process = process
+        try:
+            out, err, ended = _collected(process, time.monotonic() + limit_seconds)
+        finally:
+            _end(process)
+        if ended == "late":
+            raise Unavailable(Failure(state="timeout", reason=f"not done within {limit_seconds:g} s"))
+        return _fetched(out, err, process.returncode, cut=ended == "full")
 
     def abort(self) -> None:
         """End the command with everything that it started."""
         process = self._process
-        if process is not None and process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
 
     def failure(self, error: Exception) -> Failure:
@@ -90,9 +91,77 @@ class Shell(Connector):
         return Failure(state="partial", reason=str(error))
 
 
+def _collected(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes, str]:
+    """What the command printed on both streams, and how that ended: ``done``, ``late``, or ``full`` at the cap.
+
+    Read as it comes and no further than the cap, so that a command that prints for ever costs no memory. A child that
+    was left in the background and holds the pipes open is not waited for.
+    """
+    assert process.stdout is not None
+    assert process.stderr is not None
+    kept = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    out, err = kept.values()
+    with selectors.DefaultSelector() as selector:
+        for descriptor in kept:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return bytes(out), bytes(err), "late"
+            ready = selector.select(min(left, POLL_SECONDS))
+            if not ready and _exited(process):
+                break
+            for key, _ in ready:
+                chunk = os.read(key.fd, 65536)
+                if not chunk:
+                    selector.unregister(key.fd)
+                    continue
+                kept[key.fd] += chunk[: MAX_OUTPUT_BYTES + 1 - len(kept[key.fd])]
+                if len(out) > MAX_OUTPUT_BYTES:
+                    return bytes(out[:MAX_OUTPUT_BYTES]), bytes(err), "full"
+    while not _exited(process):  # it closed its output and goes on
+        if time.monotonic() > deadline:
+            return bytes(out), bytes(err), "late"
+        time.sleep(0.01)
+    return bytes(out), bytes(err), "done"
+
+
+def _exited(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended. Left unreaped: as long as it is, its number, the group's too, is not given away."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the whole process group, then reap its leader."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def _fetched(out: bytes, err: bytes, status: int, *, cut: bool) -> Fetched:
+    text = out.decode("utf-8", "replace").replace("\x00", "")
+    if cut:  # the last line is half a line, and half a secret is not recognised as one
+        text = text.rpartition("\n")[0]
+    rows, more = parse_lines(text)
+    said = err[:4096].decode("utf-8", "replace").strip().split("\n")[0]
+    if cut:
+        return Fetched(value=rows, partial=f"only the first {MAX_OUTPUT_BYTES:,} bytes")
+    if status == 127 and not rows:
+        raise Unavailable(Failure(state="not_configured", reason=said or "command not found", code="127"))
+    partial = f"only the first {MAX_LINES} lines" if more else ""
+    if status != 0:
+        how = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+        partial = how + (f": {said}" if said else "")
+    return Fetched(value=rows, partial=partial, code=str(status) if status else "")
+
+
 def parse_lines(text: str) -> tuple[list[dict[str, Any]], bool]:
     """Output as rows, and whether there were more than :data:`MAX_LINES` lines."""
-    lines = text.splitlines()
+    # Not splitlines(): a form feed or a line separator of Unicode in a process title ends no line.
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
     more = len(lines) > MAX_LINES
     lines = lines[:MAX_LINES]
     if lines and "\t" in lines[0]:
@@ -100,13 +169,13 @@ def parse_lines(text: str) -> tuple[list[dict[str, Any]], bool]:
         rows: list[dict[str, Any]] = []
         for line in lines[1:]:
             cells = line.split("\t", len(head) - 1)
-            rows.append({name: _number(cell) for name, cell in zip(head, cells, strict=False)})
+            rows.append({name: None if cell is None else _number(cell) for name, cell in zip_longest(head, cells)})
         return rows, more
     return [{"line": line} for line in lines], more
 
 
 def _number(cell: str) -> Any:
     cell = cell.strip()
-    if cell.isascii() and cell.lstrip("-").isdigit() and len(cell) <= 18:
+    if cell.isascii() and cell.removeprefix("-").isdigit() and len(cell) <= 18:
         return int(cell)
     return cell

@@ -7,6 +7,7 @@ then cuts them short; nothing that it started outlives it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading

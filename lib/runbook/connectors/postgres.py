@@ -125,7 +125,7 @@ class Postgres(Connector):
     def __init__(self, context: Context, dsn: str | None, reserve_dsn: str | None = None) -> None:
         import psycopg
 
-        self.failures = (psycopg.Error, OSError)
+        self.failures = (psycopg.Error, OSError, UnicodeError)
         self._dsn, self._reserve_dsn = dsn, reserve_dsn
         self._conninfo = parsed(dsn) if dsn else {}
         self._unusable = _unusable(dsn, self._conninfo)
@@ -353,10 +353,14 @@ class Postgres(Connector):
             said = error.diag.message_primary or str(error).strip().split("\n")[0]
             state = _STATES.get(code)
             if state is None:
-                # Without a code it is libpq that speaks (the connection is gone) or psycopg (what we sent cannot be sent).
+                # Without a code it is libpq that speaks (the connection is gone) or psycopg (this cannot be sent).
                 gone = code.startswith(("08", "57")) if code else isinstance(error, psycopg.OperationalError)
                 state = "unreachable" if gone else "partial"
             return Failure(state=state, reason=f"{said} (SQLSTATE {code})" if code else said, code=code)
+        if isinstance(error, UnicodeError):
+            return Failure(
+                state="partial", reason=f"a text that is none ({error.reason if hasattr(error, 'reason') else error})"
+            )
         return Failure(state="unreachable", reason=str(error))
 
 
@@ -411,6 +415,9 @@ def _psycopg_connect(dsn: str) -> psycopg.Connection[Any]:
         keepalives_idle=5,
         tcp_user_timeout=STATEMENT_SECONDS * 2000,
     )
+    if conn.info.parameter_status("server_encoding") == "SQL_ASCII":
+        # Bytes of any kind, which the server would hold against the client's encoding and refuse to send.
+        conn.execute("SET client_encoding TO SQL_ASCII")
     use_lenient_loaders(conn)
     return conn
 

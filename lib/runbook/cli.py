@@ -8,6 +8,7 @@ itself failed. Nothing heavy is imported before a command needs it.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +28,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich's help costs twice the rest of the start
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Executable incident runbooks: an alert fires, a notebook looks, a report says what is wrong and why.",
 )
-sandbox_app = typer.Typer(no_args_is_help=True, help="Systems that a runbook can be tried on.")
+sandbox_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Systems that a runbook can be tried on.")
 app.add_typer(sandbox_app, name="sandbox")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
@@ -39,24 +41,15 @@ Name = Annotated[str, typer.Argument(help="Name of the runbook.")]
 
 def main() -> NoReturn:
     """Run the command line; one line for every error that is a person's to mend."""
-    import click
-
     try:
-        status = app(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        status = done.exit_code
-    except click.ClickException as error:
-        error.show()
-        status = error.exit_code
-    except click.exceptions.Abort:
-        status = 130
+        app()
     except RunbookError as error:
         _error(str(error))
-        status = error.exit_code
+        sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()
-        status = 0
-    sys.exit(status if isinstance(status, int) else 0)
+        # Whoever read our output has enough of it; nothing is left to say to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
 
 
 @app.callback(invoke_without_command=True)
@@ -75,12 +68,9 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         _print_json({"runbooks": [r.as_dict() for r in runbooks]})
         return
-    from rich.table import Table
-
-    table = Table("runbook", "title", "severity", "alerts", box=None, pad_edge=False)
+    width = max((len(r.name) for r in runbooks), default=0)
     for runbook in runbooks:
-        table.add_row(runbook.name, runbook.title, runbook.severity, ", ".join(runbook.alerts[:3]))
-    _console().print(table)
+        typer.echo(f"{runbook.name:<{width}}  {runbook.severity:<8}  {runbook.title}")
 
 
 @app.command()
@@ -117,9 +107,12 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Put the four files of the archive here as well.")] = None,
 ) -> None:
     """Run a runbook now, headless, and archive its report."""
+    import threading
+
     from runbook import catalog, settings
     from runbook.execution.execute import NotArchived, RunRequest, execute
     from runbook.reporting.archive import FILES, open_archive, write_flat
+    from runbook.reporting.html import warm
     from runbook.store.ids import new_run_id
 
     _log_to_stderr("WARNING")
@@ -130,6 +123,7 @@ def run(
     archive = open_archive(configured)
     archive.check()
     request = RunRequest(run_id=new_run_id(), runbook=name, parameters=given)
+    threading.Thread(target=warm, name="warm", daemon=True).start()  # while the kernel starts
     with _progress(quiet=as_json) as progress:
         try:
             result = execute(request, configured, archive=archive, progress=progress)
@@ -270,21 +264,26 @@ def drill(
     fault: Annotated[list[str] | None, typer.Option(help="Fault id, e.g. P01, P01+P02, P01~no_pg_monitor.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every fault that the sandbox knows.")] = False,
     full_length: Annotated[bool, typer.Option(help="At the notebook's own thresholds, in real length.")] = False,
+    rotate: Annotated[int, typer.Option(help="So many in real length, another few every day.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
     """Inject known faults, fire the alert over HTTP, and score the verdicts."""
-    from runbook.drills.drill import run_drills
+    from datetime import UTC, datetime
+
+    from runbook.drills.drill import rotating_few, run_drills
     from runbook.drills.history import remember
     from runbook.drills.score import score_table
+    from runbook.sandbox.faults import known
 
     _log_to_stderr("WARNING")
     if not fault and not every:
         raise RunbookError("nothing to drill", remedy="Name a --fault, or say --all")
     err = _console(stderr=True)
+    chosen = fault or known()
     report = run_drills(
         name or "db_connection_exhaustion",
-        fault or None,
-        at_defaults=fault or [] if full_length else (),
+        chosen,
+        at_defaults=chosen if full_length else rotating_few(rotate, day=datetime.now(UTC).date(), among=chosen),
         progress=lambda line: err.print(line, style="dim"),
     )
     remember(name or "db_connection_exhaustion", report)
@@ -395,7 +394,10 @@ def _log_to_stderr(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            # Plain tracebacks: the rich ones print local variables, and those hold credentials.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -32,9 +32,7 @@ def canary_dsn(leaky: Leaky) -> Iterator[str]:
         admin.execute(f"CREATE ROLE canary LOGIN PASSWORD '{CANARIES['dsn']}' IN ROLE pg_monitor".encode())
         with psycopg.connect(sandbox.dsn("web"), application_name="api-leaky") as loud:
             loud.execute(f"SELECT '{CANARIES['query']}' AS token /* {CANARIES['query']} */".encode())
-            yield sandbox.dsn("web").replace("//web:", "//canary:").replace(
-                sandbox.password("web"), CANARIES["dsn"]
-            )
+            yield sandbox.dsn("web").replace("//web:", "//canary:").replace(sandbox.password("web"), CANARIES["dsn"])
         admin.execute("DROP ROLE canary")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import socket
 import stat
@@ -120,6 +121,23 @@ def test_an_ordinary_user_runs_it_as_itself() -> None:
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@as_root
+def test_binaries_that_nobody_cannot_reach_are_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    shared.chmod(0o755)
+    monkeypatch.setattr("runbook.embedded.binaries.SHARED_BINARIES", shared / "cache")
+    monkeypatch.setattr("runbook.embedded.binaries.ServerUser.may_enter", lambda self, path: False)
+    try:
+        for directory in ("one", "two"):
+            with EmbeddedPostgres(tmp_path / directory, settings=FAST) as server:
+                assert Path(f"/proc/{server.pid}/exe").readlink().is_relative_to(shared)
+                assert value(server.superuser_dsn, "SELECT 1") == 1
+        [copy] = (shared / "cache").iterdir()
+        assert copy.name.startswith("postgresql-18-")
+    finally:
+        shutil.rmtree(shared)
 
 
 def test_files_are_private(server: EmbeddedPostgres) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 FINISHED = ("succeeded", "failed", "interrupted", "cancelled")
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 30.0
+_WARM_SECONDS = 45.0
+"""How long to wait for warm kernels: without them a first run pays for a cold start, which no later one does."""
+_WARM = re.compile(r"warm kernels: (\d+) of (\d+)")
 
 
 class Service:
@@ -189,9 +193,12 @@ class Service:
 
         assert self._process is not None
         deadline = time.monotonic() + _READY_SECONDS
+        patience = time.monotonic() + _WARM_SECONDS
         while True:
             with contextlib.suppress(httpx.TransportError):
-                if self._http.get("/readyz").status_code == 200:
+                answer = self._http.get("/readyz")
+                warm = _WARM.search(answer.text)
+                if answer.status_code == 200 and (warm is None or warm[1] == warm[2] or time.monotonic() > patience):
                     return
             ended = self._process.poll() is not None
             if ended or time.monotonic() > deadline:

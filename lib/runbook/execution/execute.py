@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,16 +26,18 @@ from runbook.errors import ArchiveError
 from runbook.execution import document
 from runbook.execution.course import Course, Failure, Progress
 from runbook.redaction import Redactor, environment_secrets, secrets_in_labels
+from runbook.result import Reading
 
 if TYPE_CHECKING:
     from runbook.execution.kernel import Kernel
     from runbook.execution.kernels import KernelPool
     from runbook.reporting.archive import Archive
-    from runbook.result import Reading
     from runbook.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+LEASE_SECONDS = 30.0
+"""How long a run waits for a warm kernel before it takes a cold one."""
 CONCLUDE_SHARE, CONCLUDE_SECONDS = 0.1, 5.0
 """Part of the time limit, and at most how much of it, that a notebook keeps to conclude before it is cut off."""
 
@@ -125,6 +127,20 @@ def prepare() -> None:
     files.rendered(notebook, result, Redactor())
 
 
+class _RememberingRedactor(Redactor):
+    """Redacts a text once: the same ones stand in readings, outputs and the result document of a run."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        super().__init__(secrets)
+        self._clean: dict[str, str] = {}
+
+    def text(self, text: str) -> str:
+        clean = self._clean.get(text)
+        if clean is None:
+            clean = self._clean[text] = super().text(text)
+        return clean
+
+
 class _Run:
     """One call of :func:`execute`: what its steps hand to each other."""
 
@@ -141,7 +157,7 @@ class _Run:
         self.runbook = catalog.load(request.runbook)
         self.settings, self.parameters = _scoped(self.runbook, request.parameters, settings)
         self.alert = document.shown_alert(request.alert, self.runbook)
-        self.redactor = Redactor(_secrets(self.runbook, request.alert, self.settings, settings))
+        self.redactor = _RememberingRedactor(_secrets(self.runbook, request.alert, self.settings, settings))
         self.started_at = datetime.now(UTC)
         self.begun = time.monotonic()
         archive.path(request.run_id, self.started_at)  # refuses a run id that is no name, before anything has run
@@ -154,7 +170,7 @@ class _Run:
 
         limit = self.runbook.timeout_seconds
         try:
-            with pool.lease(limit) if pool is not None else Kernel.cold() as kernel:
+            with pool.lease(min(LEASE_SECONDS, limit / 2)) if pool is not None else Kernel.cold() as kernel:
                 # A cold kernel imports while we do.
                 from runbook.execution import headless
 
@@ -208,6 +224,8 @@ class _Run:
         """Findings, envelope, redaction, report, archive."""
         from runbook.execution import cells, files
 
+        # The kernel redacted what it recorded, but knows fewer secrets than we do.
+        readings = [Reading(**self.redactor.value(reading.as_dict())) for reading in readings]
         notebook = self.course.notebook or self.runbook.notebook()
         displayed = cells.displayed_findings(notebook)
         findings = document.conclude(self.runbook, displayed, readings, self.parameters, self.course)
@@ -223,7 +241,9 @@ class _Run:
         except ArchiveError as error:
             self.log.error("not_archived", reason=str(error))
             raise NotArchived(error, result, packed, _rescued(self.request.run_id, packed)) from error
-        self.log.info("run_archived", state=result["state"], outcome=result["outcome"], directory=where)
+        self.log.info(
+            "run_archived", state=result["state"], outcome=result["outcome"], directory=where, **result["timings"]
+        )
         return result
 
     def _result(self, findings: Mapping[str, Any], files: ModuleType) -> dict[str, Any]:

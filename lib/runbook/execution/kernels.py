@@ -195,7 +195,8 @@ class KernelPool:
         kernel = Kernel.launch(python_spec(self._zygote.socket), env, stem, warm=True)
         try:
             kernel.connect()
-            kernel.ask("pass")  # the first cell touches much that is slower the first time
+            # Once more in the kernel itself: it then has its own copy of the pages that the first cells write to.
+            kernel.ask("from runbook.execution.zygote_main import rehearse; rehearse(); del rehearse")
         except BaseException:
             kernel.close()
             raise

@@ -327,7 +327,11 @@ def _retry_after(said: Mapping[str, Any], headers: Mapping[str, str]) -> float |
 
 
 def shown(body: Mapping[str, Any]) -> Sequence[str]:
-    """The message as lines of text, for where it is shown instead of sent."""
+    """The message as lines of text, for where it is shown instead of sent; what Markdown needs escaped is not here."""
+    return [re.sub(r"\\([^A-Za-z0-9\s])", r"\1", line) for line in _lines_of(body)]
+
+
+def _lines_of(body: Mapping[str, Any]) -> list[str]:
     lines = [str(body["content"])] if body.get("content") else []
     for embed in body.get("embeds") or ():
         lines += [str(embed.get("title", "")), *str(embed.get("description", "")).splitlines()]

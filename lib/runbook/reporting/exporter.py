@@ -281,7 +281,7 @@ def _ranking(findings: Mapping[str, Any]) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=3)
 def _lexer(language: str) -> Any:
-    from pygments.lexers import BashLexer, PostgresLexer, PythonLexer  # type: ignore[import-untyped]
+    from pygments.lexers import BashLexer, PostgresLexer, PythonLexer
 
     return {"python": PythonLexer, "sql": PostgresLexer, "bash": BashLexer}[language]()
 
@@ -289,8 +289,8 @@ def _lexer(language: str) -> Any:
 @lru_cache(maxsize=1024)
 def highlighted(source: str, language: str) -> Markup:
     """Source with its tokens marked by class; the magic's own line stays as it is. Escaped by pygments."""
-    from pygments import highlight  # type: ignore[import-untyped]
-    from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
 
     magic = ""
     if source.lstrip().startswith("%%"):

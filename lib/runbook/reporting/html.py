@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from runbook.reporting.exporter import ReportExporter
 
-__all__ = ["CONTENT_SECURITY_POLICY", "findings_html", "render"]
+__all__ = ["CONTENT_SECURITY_POLICY", "findings_html", "render", "warm"]
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'"
@@ -70,6 +70,13 @@ def render(notebook: NotebookNode, result: Mapping[str, Any]) -> str:
     with _rendering:
         html, _ = _exporter().from_notebook_node(notebook, resources)
     return safe.visible(html)
+
+
+def warm() -> None:
+    """Import what rendering needs and compile the templates, so that a resident process's first report is quick too."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+    render(new_notebook(cells=[new_markdown_cell("# x"), new_code_cell("x")]), {})
 
 
 @cache

@@ -32,6 +32,9 @@ _NAMING = (
 )
 """Details that name the culprit, the best first."""
 
+_NOBODY = (*words.NOTHING, 0, "(unset)")
+"""Values that name nobody: a prepared transaction has pid 0, and not every client sets its application's name."""
+
 _MARKS = {True: ("✓", "holds"), False: ("✗", "does not hold"), None: ("?", "unknown")}
 
 
@@ -191,7 +194,7 @@ def _lead(outcome: str, causes: Sequence[CauseEntry], gauge: Gauge, not_checked:
     if outcome == "no_current_fault":
         return f"The symptom is gone{f'; it peaked at {gauge.peak}' if gauge.peak else ''}."
     if outcome == "healthy":
-        return f"Every check that applies was made and none of them found a fault{f'; {blind}' if not_checked else ''}."
+        return "Every check that applies was made and none of them found a fault."
     return ""
 
 
@@ -250,7 +253,7 @@ def _is_table(value: Any) -> bool:
 
 def _naming(details: Mapping[str, Any]) -> str:
     """What leads to the culprit: the two best details, so that a root blocker has its application and its pid."""
-    named = [key for key in _NAMING if details.get(key) not in words.NOTHING and not _is_table(details[key])][:2]
+    named = [key for key in _NAMING if details.get(key) not in _NOBODY and not _is_table(details[key])][:2]
     kept = named if len(named) > 1 and named[1].endswith("pid") else named[:1]
     return ", ".join(f"{words.label(key).removesuffix(' name')} {words.identity(details[key])}" for key in kept)
 

@@ -28,6 +28,7 @@ _UNKNOWN_WEBHOOK = 10015
 _INVALID_TOKEN = 50027
 _EMPTY_MESSAGE = 50006
 _UNKNOWN_MESSAGE = 10008
+_NO_MODEL = "Only dictionaries may be used in a ModelType"
 
 Mode = Literal["ok", "rate_limited", "unknown_webhook", "server_error"]
 
@@ -77,14 +78,14 @@ def problems(body: Mapping[str, Any]) -> dict[str, Any]:
         _note(found, ["embeds"], "BASE_TYPE_MAX_LENGTH", "Must be 10 or fewer in length.")
     for index, embed in enumerate(embeds):
         _check_embed(found, embed, ["embeds", str(index)])
-    if sum(_characters(embed) for embed in embeds) > EMBED_TOTAL:
+    if not found and sum(_characters(embed) for embed in embeds) > EMBED_TOTAL:
         _note(found, ["embeds"], "MAX_EMBED_SIZE_EXCEEDED", f"Embed size exceeds maximum size of {EMBED_TOTAL}")
     return found
 
 
 def _check_embed(found: dict[str, Any], embed: Any, at: list[str]) -> None:
     if not isinstance(embed, Mapping):
-        _note(found, at, "MODEL_TYPE_CONVERT", "Only dictionaries may be used in a ModelType")
+        _note(found, at, "MODEL_TYPE_CONVERT", _NO_MODEL)
         return
     _too_long(found, embed, "title", 256, at)
     _too_long(found, embed, "description", 4096, at)
@@ -97,6 +98,9 @@ def _check_embed(found: dict[str, Any], embed: Any, at: list[str]) -> None:
     if len(fields) > 25:
         _note(found, [*at, "fields"], "BASE_TYPE_MAX_LENGTH", "Must be 25 or fewer in length.")
     for index, item in enumerate(fields):
+        if not isinstance(item, Mapping):
+            _note(found, [*at, "fields", str(index)], "MODEL_TYPE_CONVERT", _NO_MODEL)
+            continue
         for key, limit in (("name", 256), ("value", 1024)):
             here = [*at, "fields", str(index)]
             if not str(item.get(key) or "").strip():

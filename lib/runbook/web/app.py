@@ -44,7 +44,8 @@ def create_app(site: Site) -> FastAPI:
     @app.get("/readyz", response_class=PlainTextResponse)
     async def readyz() -> str:
         await site.store.check()
-        return "ready\n"
+        pool = site.kernels
+        return "ready\n" if pool is None else f"ready\nwarm kernels: {pool.ready} of {pool.size}\n"
 
     @app.get("/metrics", dependencies=[Depends(site.access.needs("read"))])
     async def metrics() -> Response:
@@ -104,11 +105,17 @@ class _Log:
             if not status:
                 await JSONResponse({"error": "internal error; see the service's log"}, 500)(scope, receive, note)
         finally:
-            route = getattr(scope.get("route"), "path", "(none)")
             log.info(
                 "request",
                 method=scope["method"],
-                route=route,
+                route=_route(scope),
                 status=status,
                 duration_ms=round((time.perf_counter() - began) * 1000, 1),
             )
+
+
+def _route(scope: Scope) -> str:
+    """The route that a request took; a path that is none of ours may hold anything, so it is not named."""
+    if route := getattr(scope.get("route"), "path", ""):
+        return str(route)
+    return "/alerts/{source}" if "source" in scope.get("path_params", {}) else "(none)"

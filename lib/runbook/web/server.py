@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
@@ -25,7 +26,8 @@ from runbook.dispatch.routing import check_routes
 from runbook.dispatch.worker import CONCURRENCY, Executor, Worker
 from runbook.errors import ConfigurationError
 from runbook.execution.kernels import KernelPool
-from runbook.reporting.archive import Archive, open_archive
+from runbook.reporting.archive import open_archive
+from runbook.reporting.html import warm
 from runbook.settings import Settings
 from runbook.store import open_store
 from runbook.store.store import Store
@@ -84,7 +86,8 @@ async def _serve(
         contextlib.closing(_bound(settings)) as listening,
         contextlib.ExitStack() as kernels,
     ):
-        execute = executor or _notebooks(settings, archive, concurrency, kernels)
+        pool = None if executor else _pool(concurrency, kernels)
+        execute = executor or NotebookExecutor(settings, archive, pool)
         async with open_store(settings) as store, _worker(settings, store, execute, concurrency) as worker:
             site = Site(
                 settings=settings,
@@ -96,6 +99,7 @@ async def _serve(
                 redactor=RememberingRedactor(settings.secrets()),
                 access=Access(settings.server.tokens),
                 feed=Feed(store),
+                kernels=pool,
                 stopping=stop,
             )
             feed = asyncio.create_task(site.feed.run(), name="feed")
@@ -167,15 +171,17 @@ async def _work(settings: Settings, concurrency: int, executor: Executor | None)
     archive = open_archive(settings)
     archive.check()
     with contextlib.ExitStack() as kernels:
-        execute = executor or _notebooks(settings, archive, concurrency, kernels)
+        execute = executor or NotebookExecutor(settings, archive, _pool(concurrency, kernels))
         async with open_store(settings) as store, _worker(settings, store, execute, concurrency):
             await stop.wait()
 
 
-def _notebooks(settings: Settings, archive: Archive, concurrency: int, kernels: contextlib.ExitStack) -> Executor:
-    """The executor of notebooks, with its warm kernels, which are gone when ``kernels`` closes."""
-    pool = kernels.enter_context(KernelPool(concurrency)) if concurrency else None
-    return NotebookExecutor(settings, archive, pool)
+def _pool(concurrency: int, kernels: contextlib.ExitStack) -> KernelPool | None:
+    """Warm kernels, gone when ``kernels`` closes; the first report need not wait for the renderer's imports either."""
+    if not concurrency:
+        return None
+    threading.Thread(target=warm, name="warm-renderer", daemon=True).start()
+    return kernels.enter_context(KernelPool(concurrency))
 
 
 def _worker(settings: Settings, store: Store, execute: Executor, concurrency: int) -> Worker:

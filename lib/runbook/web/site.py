@@ -16,6 +16,7 @@ from runbook.catalog import Runbook
 from runbook.dispatch.intake import Intake
 from runbook.dispatch.queue import Queue
 from runbook.errors import StoreError
+from runbook.execution.kernels import KernelPool
 from runbook.redaction import Redactor
 from runbook.reporting.archive import Archive
 from runbook.settings import Settings
@@ -79,6 +80,8 @@ class Site:
     redactor: Redactor
     access: Access
     feed: Feed
+    #: Warm kernels of this process; ``None`` where runs are left to workers.
+    kernels: KernelPool | None = None
     metrics: Metrics = field(default_factory=Metrics)
     #: Set when the service stops, so that open streams end.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

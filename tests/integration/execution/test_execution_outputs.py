@@ -59,15 +59,19 @@ def test_no_secret_of_settings_environment_or_alert_is_in_any_file_or_log(
                 "action_dsn": f"postgresql://o:{CANARY}-act@db/app",
             },
             "store": {"url": f"postgresql://store:{CANARY}-store@db/store"},
-            "discord": {"webhook_url": f"https://discord.com/api/webhooks/1/{CANARY}-hook"},
+            "discord": {"webhook_url": f"https://discord.com/api/webhooks/1/{CANARY}-hook-of-the-usual-length"},
         }
     )
-    secrets = [f"{CANARY}-{part}" for part in ("dsn", "act", "store", "hook", "environment", "label")]
+    secrets = [
+        f"{CANARY}-{part}" for part in ("dsn", "act", "store", "hook-of-the-usual-length", "environment", "label")
+    ]
     spill = (
         f"secrets = {secrets!r}\n"
         "print(' '.join(secrets))\n"
         "from IPython.display import HTML, display\n"
         "display(HTML('<b>' + secrets[0] + '</b>'))\n"
+        "run.context.recorder.add(Reading(name='spilt', source='toy', target='', query=secrets[4], measured_at='',\n"
+        "                                 duration_ms=0.0, value={'text': ' '.join(secrets)}))\n"
         "raise RuntimeError('connect to postgresql://monitor:' + secrets[0] + '@db/app failed')"
     )
     alert = {"name": "Toy", "labels": {"alertname": "Toy", "db_password": f"{CANARY}-label", "note": "shown"}}

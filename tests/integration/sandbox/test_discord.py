@@ -57,6 +57,8 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "author": (embed(author={"name": "x" * 257}), ["embeds", "0", "author", "name"]),
     "color": (embed(title="x", color=0x1000000), ["embeds", "0", "color"]),
     "6001 characters in all": ({"embeds": [{"description": "x" * 3000}, {"description": "x" * 3001}]}, ["embeds"]),
+    "a field that is none": (embed(fields=["text"]), ["embeds", "0", "fields", "0"]),
+    "an embed that is none": ({"embeds": ["text"]}, ["embeds", "0"]),
     "username": ({"content": "x", "username": "x" * 81}, ["username"]),
 }
 

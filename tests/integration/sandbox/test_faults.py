@@ -171,7 +171,8 @@ def replication_full(sandbox: Sandbox, injected: Injected) -> None:
 
 def superusers(sandbox: Sandbox, injected: Injected) -> None:
     query = """SELECT count(*) FILTER (WHERE rolsuper), count(*)
-               FROM pg_stat_activity a JOIN pg_roles r ON r.oid = usesysid WHERE backend_type = 'client backend' AND application_name NOT LIKE 'runbook%'"""
+               FROM pg_stat_activity a JOIN pg_roles r ON r.oid = usesysid
+               WHERE backend_type = 'client backend' AND application_name NOT LIKE 'runbook%'"""
     assert rows(sandbox, query) == [(14, 26)]
     assert "remaining connection slots are reserved" in login(sandbox, "web")
     assert login(sandbox, "reserve") == "ok"
@@ -256,7 +257,8 @@ def test_a_fault_heals_when_the_block_fails(sandbox: Sandbox) -> None:
     assert activity(sandbox)["sessions"] == 0
 
 
-def test_what_somebody_else_left_is_told_by_name(sandbox: Sandbox) -> None:
+def test_what_somebody_else_left_is_told_by_name(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "PATIENCE_SECONDS", 1.0)
     with (
         psycopg.connect(sandbox.dsn("web"), application_name="stray"),
         pytest.raises(SandboxError, match=r'not clean: .*application "stray"'),
@@ -265,7 +267,8 @@ def test_what_somebody_else_left_is_told_by_name(sandbox: Sandbox) -> None:
         pytest.fail("injected into a patient that was not clean")
 
 
-def test_what_a_fault_leaves_is_told_by_name(sandbox: Sandbox) -> None:
+def test_what_a_fault_leaves_is_told_by_name(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "PATIENCE_SECONDS", 1.0)
     with sandbox.superuser() as connection:
         with pytest.raises(SandboxError, match="role left: web limit 3"), inject("P06", sandbox):
             connection.execute("ALTER ROLE web CONNECTION LIMIT 3")

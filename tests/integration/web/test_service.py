@@ -219,6 +219,8 @@ def test_health_needs_no_token(guarded: Service) -> None:
 def test_no_token_is_in_any_log(guarded: Service) -> None:
     guarded.client.get("/api/runs", headers=bearer("viewer"), params={"token": TOKENS["viewer"]})
     guarded.client.get(f"/{TOKENS['viewer']}")
+    guarded.client.post("/alerts/alertmanager", json=webhook(), headers=bearer("alerts"))
+    wait_until(lambda: "/alerts/{source}" in guarded.log.read_text(), what="the access log")
     assert not any(token in guarded.log.read_text() for token in TOKENS.values())
 
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from runbook.reporting.fragment import actions_html
 from runbook.reporting.html import CONTENT_SECURITY_POLICY, findings_html, render
 from runbook.result import RESULT_MIME
 from tests.unit.reporting import hostile
@@ -164,7 +168,7 @@ def test_report_opens_with_outcome_alert_symptom_and_verdict_in_this_order() -> 
     order = [
         "Diagnosed", "Idle-in-transaction leak (application api-leaky)", "P01 confirmed, explains 80",
         "88", "over the threshold of 80", "database_connections", "2026-03-01 03:10:01 UTC",
-        "Verdict", "Because", "Timeline", "Recommended actions", "What could not be checked", "The investigation",
+        "Verdict", "Because", "Recommended actions", "What could not be checked", "Timeline", "The investigation",
     ]  # fmt: skip
     positions = [text.index(part) for part in order]
     assert positions == sorted(positions)
@@ -268,6 +272,31 @@ def test_outcomes_are_said_in_words() -> None:
         "undetermined": "The cause could not be determined",
     }.items():
         assert said in render(notebook(), document(leaky_findings() | {"outcome": outcome, "verdict": []}))
+
+
+def test_a_culprit_without_a_session_is_named_by_what_it_has() -> None:
+    details = {"pid": 0, "application_name": "(unset)", "gid": "payment-4711"}
+    verdict = [{"cause": "P02b", "name": "prepared transaction", "tier": "confirmed", "share": 1, "details": details}]
+    page = render(notebook(), document(leaky_findings() | {"verdict": verdict}))
+    assert "Prepared transaction (gid payment-4711)</h1>" in page
+
+
+def test_health_is_neither_alarming_nor_a_share_of_a_symptom() -> None:
+    healthy = {"cause": "P00", "name": "healthy", "tier": "confirmed", "share": 1.0, "details": {}}
+    page = render(notebook(), document(leaky_findings() | {"outcome": "healthy", "verdict": [healthy]}))
+    assert '<section id="verdict" class="fine">' in page
+    assert "of the symptom" not in page.split('id="timeline"')[0].split("</style>")[1]
+
+
+def test_proposed_actions_stand_once_and_are_referred_to_in_the_narrative() -> None:
+    output = new_output("display_data", {"text/html": actions_html(leaky_findings()["actions"])})
+    page = outputs_page(output)
+    assert page.count("pg_terminate_backend(pid, 2000)") == 1
+    assert 'The actions are proposed <a href="#actions">above</a>.' in page
+    other = render(
+        new_notebook(cells=[new_code_cell("x", outputs=[output])]), document(leaky_findings() | {"actions": []})
+    )
+    assert "pg_terminate_backend(pid, 2000)" in other
 
 
 def test_undetermined_causes_are_not_folded_away_when_nothing_else_is_known() -> None:
@@ -411,6 +440,22 @@ def test_invalid_cells_do_not_cost_the_report() -> None:
     nb.cells.append(cell)
     page = render(nb, document())
     assert ">ab</pre>" in page
+
+
+def test_warming_leaves_only_the_pages_own_work_for_the_first_report() -> None:
+    program = """
+        import sys
+        from runbook.reporting.html import render, warm
+        heavy = {"nbconvert", "nh3", "mistune", "pygments"}
+        assert not heavy & set(sys.modules), "heavy before it is asked for"
+        warm()
+        from tests.unit.reporting.samples import document, healthy_findings, notebook
+        known = set(sys.modules)
+        render(notebook(healthy_findings()), document(healthy_findings()))
+        assert not {name for name in set(sys.modules) - known if name.split(".")[0] in heavy}, "imported late"
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_fragment_for_the_notebook_carries_the_same_verdict_and_its_own_style() -> None:

@@ -30,7 +30,8 @@ def test_duration(seconds: float, said: str) -> None:
 @pytest.mark.parametrize(
     ("value", "unit", "said"),
     [(0.88, "share", "88 %"), (80.04, "%", "80 %"), (1536, "bytes", "1.5 KiB"), (30, "s", "30 s"),
-     (None, "s", "unknown"), (True, "", "yes"), ("x", "", "x"), (3, "sessions", "3 sessions"), ([1, 2], "", "1, 2"), (0.005, "share", "0.5 %")],
+     (None, "s", "unknown"),
+     (True, "", "yes"), ("x", "", "x"), (3, "sessions", "3 sessions"), ([1, 2], "", "1, 2"), (0.005, "share", "0.5 %")],
 )  # fmt: skip
 def test_amount(value: Any, unit: str, said: str) -> None:
     assert words.amount(value, unit).replace("\u202f", " ") == said

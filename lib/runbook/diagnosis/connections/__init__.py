@@ -147,7 +147,8 @@ def _impact(facts: Facts, verdicts: Sequence[Verdict], symptom_faces: Sequence[F
     waiting = sum(v.details.get("blocked", 0) for v in verdicts if verdict.found(v.tier))
     if waiting:
         level += f"; {waiting} sessions wait for locks"
-    return f"{level}." if breached else f"None seen: {level}."
+    found = any(verdict.found(v.tier) for v in verdicts if v.cause != HEALTHY)
+    return f"{level}." if breached or found else f"None seen: {level}."
 
 
 def _not_checked(taken: Readings, causes: Sequence[Cause], facts: Facts) -> list[NotChecked]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from runbook.sandbox.sandbox import Sandbox
 
 Snapshot = Mapping[str, frozenset[str]]
+PATIENCE_SECONDS = 10.0
 
 # Our own sessions (diagnosis, superuser of the sandbox) come and go and are nobody's leftovers.
 _QUERIES: Mapping[str, str] = {
@@ -67,9 +68,9 @@ def require_restored(sandbox: Sandbox, before: Snapshot) -> None:
     _wait_for(sandbox, before)
 
 
-def _wait_for(sandbox: Sandbox, expected: Snapshot, *, seconds: float = 10.0) -> Snapshot:
+def _wait_for(sandbox: Sandbox, expected: Snapshot) -> Snapshot:
     """Backends take a moment to end, so the check is repeated until it holds."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         now = snapshot(sandbox)
         differences = [

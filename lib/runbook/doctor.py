@@ -152,5 +152,5 @@ def _announcing(settings: Settings) -> Check:
 
 
 def _quoted(name: Any) -> str:
-    text = str(name)
-    return text if text.isidentifier() and text.islower() else '"' + text.replace('"', '""') + '"'
+    """As an identifier, always in quotes: a role may be called ``user``."""
+    return '"' + str(name).replace('"', '""') + '"'

@@ -92,6 +92,12 @@ def probe_sql(name: str) -> str:
     return importlib.resources.files("runbook.connectors").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
+def probe_names() -> list[str]:
+    """Names of the library's own statements."""
+    here = importlib.resources.files("runbook.connectors").joinpath("sql")
+    return sorted(file.name.removesuffix(".sql") for file in here.iterdir() if file.name.endswith(".sql"))
+
+
 def digest(sql: str) -> str:
     """Identity of a statement whatever its white space."""
     return hashlib.sha256(" ".join(sql.split()).encode()).hexdigest()

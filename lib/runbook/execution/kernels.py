@@ -196,7 +196,7 @@ class KernelPool:
         try:
             kernel.connect()
             # Once more in the kernel itself: it then has its own copy of the pages that the first cells write to.
-            kernel.ask("from runbook.execution.zygote_main import rehearse; rehearse(); del rehearse")
+            kernel.ask("from runbook.execution.rehearsal import rehearse; rehearse(); del rehearse")
         except BaseException:
             kernel.close()
             raise

@@ -195,18 +195,10 @@ def preload() -> None:
             importlib.import_module(found.name)
 
 
-def rehearse() -> None:
-    """Draw a chart and fill a template once: fonts and compiled templates are then in what the kernels share."""
-    from runbook.reporting.charts import connections_by_state
-    from runbook.reporting.fragment import findings_html
-    from runbook.result import empty_findings
-
-    connections_by_state({"active": 1, "idle": 2}, usable=8, max_connections=10, threshold_share=0.8)
-    findings_html(empty_findings("rehearsal"))
-
-
 def main() -> None:
     """Preload, rehearse, say ``ready`` on the lifeline, serve, clean up."""
+    from runbook.execution.rehearsal import rehearse
+
     directory, lifeline = Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))
     gc.disable()  # so that freezing leaves no holes in the pages that kernels share
     preload()

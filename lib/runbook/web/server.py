@@ -25,9 +25,9 @@ from runbook.dispatch.intake import Intake
 from runbook.dispatch.routing import check_routes
 from runbook.dispatch.worker import CONCURRENCY, Executor, Worker
 from runbook.errors import ConfigurationError
+from runbook.execution.execute import prepare
 from runbook.execution.kernels import KernelPool
 from runbook.reporting.archive import open_archive
-from runbook.reporting.html import warm
 from runbook.settings import Settings
 from runbook.store import open_store
 from runbook.store.store import Store
@@ -177,10 +177,10 @@ async def _work(settings: Settings, concurrency: int, executor: Executor | None)
 
 
 def _pool(concurrency: int, kernels: contextlib.ExitStack) -> KernelPool | None:
-    """Warm kernels, gone when ``kernels`` closes; the first report need not wait for the renderer's imports either."""
+    """Warm kernels, gone when ``kernels`` closes; what the first run would have to import is imported meanwhile."""
     if not concurrency:
         return None
-    threading.Thread(target=warm, name="warm-renderer", daemon=True).start()
+    threading.Thread(target=prepare, name="prepare", daemon=True).start()
     return kernels.enter_context(KernelPool(concurrency))
 
 

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 
 from runbook.connectors import postgres as postgres_module
+from runbook.connectors import turn as turn_module
 from runbook.connectors.base import MAX_CELL_CHARACTERS, MAX_CELL_ITEMS
 from runbook.connectors.postgres import Postgres
 from runbook.embedded import EmbeddedPostgres
@@ -335,7 +335,7 @@ sys.stdin.readline()
 def test_a_second_process_waits_for_its_turn_and_then_does_without(
     server: EmbeddedPostgres, connect: Connect, observer: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_module, "_turn", partial(postgres_module._turn, seconds=0.3))
+    monkeypatch.setattr(turn_module, "WAIT_SECONDS", 0.3)
     argv = [sys.executable, "-c", OTHER, dsn(server, "monitor")]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdin is not None
@@ -367,7 +367,7 @@ def test_the_turn_of_a_process_that_died_is_free(server: EmbeddedPostgres, conne
 def test_a_directory_of_locks_that_is_not_ours_is_not_used(
     server: EmbeddedPostgres, connect: Connect, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, stranger: str
 ) -> None:
-    monkeypatch.setattr(postgres_module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(turn_module.tempfile, "gettempdir", lambda: str(tmp_path))
     place = tmp_path / f"runbook-{os.geteuid()}"
     place.write_text("") if stranger == "file" else place.symlink_to("/etc")
     reading = connect(dsn(server, "monitor")).query("r", "SELECT 1")

@@ -106,3 +106,14 @@ def test_an_archive_that_cannot_be_written_is_a_fault(tmp_path: Any) -> None:
     (tmp_path / "file").write_text("")
     (archive,) = [c for c in examine(from_plain({"archive": {"url": f"file:{tmp_path}/file/x"}})) if c.ok is False]
     assert (archive.system, archive.check) == ("archive", "writable")
+
+
+def test_a_service_with_a_database_of_its_own_is_examined_there(server: EmbeddedPostgres, tmp_path: Any) -> None:
+    proper, boss = (server.dsn(user=role, password=PASSWORD) for role in ("proper", "boss"))
+    found = examine(from_plain({
+        "postgres": {"dsn": proper},
+        "services": {"billing": {"postgres": {"dsn": boss}}, "other": {"queue": {"name": "q"}}},
+        "archive": {"url": f"file:{tmp_path}"},
+    }))  # fmt: skip
+    assert {c.system for c in found if c.ok is False} == {"services.billing.postgres.dsn"}
+    assert not [c for c in found if c.system.startswith("services.other")]

@@ -7,6 +7,7 @@ then cuts them short; nothing that it started outlives it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -35,6 +36,7 @@ GRACE_SECONDS = 20.0
 """How long a stopping worker lets its runs go on."""
 _CUT_SECONDS = 20.0
 _FINISH_SECONDS = 60.0
+_TELL_EVERY_SECONDS = 0.2
 
 Step = Mapping[str, Any]
 Announce = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -193,18 +195,20 @@ class Worker:
                 log.warning("lease could not be extended", reason=error.message)
 
     async def _tell(self, claim: Claim, steps: asyncio.Queue[Step | None]) -> None:
-        while True:
+        over = False
+        while not over:
             batch = [await steps.get()]
-            while not steps.empty():
-                batch.append(steps.get_nowait())
-            told = [step for step in batch if step is not None]
-            if told:
+            # People follow a run by eye; every cell on its own would cost the run itself a good part of its time.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TELL_EVERY_SECONDS):
+                    while batch[-1] is not None:
+                        batch.append(await steps.get())
+            over = batch[-1] is None
+            if told := [step for step in batch if step is not None]:
                 try:
                     await self._store.runs.progress(claim, told)
                 except StoreError as error:
                     log.warning("progress could not be told", reason=error.message)
-            if batch[-1] is None:
-                return
 
     async def _finish(self, claim: Claim, result: Mapping[str, Any]) -> bool:
         """Write the end of the run, waiting for the store if need be; ``False`` when it is not ours any more."""

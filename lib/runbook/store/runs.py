@@ -129,14 +129,13 @@ class Runs:
 
     async def progress(self, claim: Claim, steps: Sequence[Mapping[str, Any]]) -> None:
         """Tell whoever listens of these steps, and keep the last of them."""
-        async with self._store.transaction() as connection:
-            done = await connection.execute(
-                "UPDATE runs SET progress = %s WHERE id = %s AND state = 'running' AND fencing_token = %s",
-                (Jsonb(steps[-1]), claim.run_id, claim.token),
+        payloads = [text for step in steps if (text := _payload(claim.run_id, "cell", **step))]
+        async with self._store.connection() as connection:
+            await connection.execute(
+                "WITH mine AS (UPDATE runs SET progress = %s WHERE id = %s AND state = 'running' AND fencing_token = %s"
+                " RETURNING id) SELECT pg_notify(%s, payload) FROM mine, unnest(%s::text[]) AS payload",
+                (Jsonb(steps[-1]), claim.run_id, claim.token, CHANNEL, payloads),
             )
-            if done.rowcount:
-                for step in steps:
-                    await _notify(connection, claim.run_id, "cell", **step)
 
     async def finish(self, claim: Claim, result: Mapping[str, Any]) -> bool:
         """Write the end of a run from its result document; ``False`` when it was taken from this worker."""
@@ -273,7 +272,11 @@ def _from_document(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _notify(connection: Connection, run_id: str, event: str, **facts: Any) -> None:
-    payload = json.dumps({"run_id": run_id, "event": event} | facts)
-    # PostgreSQL takes less than 8000 bytes; a cell's title is the only text of any length.
-    if len(payload.encode()) < 7900:
+    if payload := _payload(run_id, event, **facts):
         await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
+
+
+def _payload(run_id: str, event: str, **facts: Any) -> str:
+    """An event as text; empty when PostgreSQL would not take it (8000 bytes; only a cell's title has any length)."""
+    payload = json.dumps({"run_id": run_id, "event": event} | facts)
+    return payload if len(payload.encode()) < 7900 else ""

@@ -7,10 +7,11 @@ itself failed. Nothing heavy is imported before a command needs it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -89,13 +90,16 @@ def show(name: Name, as_json: Json = False) -> None:
         _print_json(document)
         return
     from rich.table import Table
+    from rich.text import Text
 
+    # Text, since to Rich a pattern like [a-z] would be markup.
     out = _console()
-    out.print(f"[bold]{runbook.title}[/bold] ({runbook.name}, {runbook.severity})")
-    out.print(f"alerts: {', '.join(runbook.alerts)}\ncauses: {', '.join(runbook.causes)}")
+    out.print(Text.assemble((runbook.title, "bold"), f" ({runbook.name}, {runbook.severity})"))
+    out.print(Text(f"alerts: {', '.join(runbook.alerts)}\ncauses: {', '.join(runbook.causes)}"))
     table = Table("parameter", "allowed", "default", "what it is", box=None, pad_edge=False)
     for p in runbook.parameters.values():
-        table.add_row(p.name, p.allowed(), json.dumps(p.default), f"{p.help}{', ' + p.unit if p.unit else ''}")
+        told = (p.name, p.allowed(), json.dumps(p.default), f"{p.help}{', ' + p.unit if p.unit else ''}")
+        table.add_row(*map(Text, told))
     out.print(table)
 
 
@@ -124,7 +128,7 @@ def run(
     archive.check()
     request = RunRequest(run_id=new_run_id(), runbook=name, parameters=given)
     threading.Thread(target=warm, name="warm", daemon=True).start()  # while the kernel starts
-    with _progress(quiet=as_json) as progress:
+    with _progress(quiet=as_json) as progress, _standard_output_kept():
         try:
             result = execute(request, configured, archive=archive, progress=progress)
         except NotArchived as error:
@@ -425,10 +429,22 @@ def _given(runbook: Runbook, pairs: list[str]) -> dict[str, Any]:
     return given
 
 
+@contextlib.contextmanager
+def _standard_output_kept() -> Iterator[None]:
+    """What kernels and their children write to the standard output they inherit goes to standard error instead."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(ours, 1)
+        os.close(ours)
+
+
 def _progress(*, quiet: bool) -> Any:
     """A context manager that gives the progress callback: a bar by cell on a terminal, nothing elsewhere."""
-    import contextlib
-
     if quiet or not sys.stderr.isatty():
         return contextlib.nullcontext(None)
     from runbook.execution.progress_bar import progress_bar

@@ -35,17 +35,23 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Every check, by system."""
+    """Every check, by system; a service that has a database of its own is examined there too."""
     context = Context(redactor=Redactor(settings.secrets()))
-    section = settings.postgres
+    services = {f"services.{name}.": settings.for_service(name) for name in settings.services}
+    own = {prefix: scoped for prefix, scoped in services.items() if scoped.postgres != settings.postgres}
     return [
-        *_postgres("postgres.dsn", section.dsn, context, _diagnosing),
-        *_postgres("postgres.reserve_dsn", section.reserve_dsn, context, _reserve),
-        *_postgres("postgres.action_dsn", section.action_dsn, context, _acting),
-        *_pgbouncer(settings, context),
+        *(check for prefix, scoped in {"": settings, **own}.items() for check in _databases(prefix, scoped, context)),
         _archive(settings),
         _announcing(settings),
     ]
+
+
+def _databases(prefix: str, settings: Settings, context: Context) -> Iterator[Check]:
+    section = settings.postgres
+    yield from _postgres(f"{prefix}postgres.dsn", section.dsn, context, _diagnosing)
+    yield from _postgres(f"{prefix}postgres.reserve_dsn", section.reserve_dsn, context, _reserve)
+    yield from _postgres(f"{prefix}postgres.action_dsn", section.action_dsn, context, _acting)
+    yield from _pgbouncer(f"{prefix}postgres.pgbouncer_dsn", section.pgbouncer_dsn, context)
 
 
 def _postgres(key: str, dsn: Any, context: Context, judge: Any) -> Iterator[Check]:
@@ -121,15 +127,14 @@ def _acting(key: str, facts: Mapping[str, Any]) -> Iterator[Check]:
                 remedy="An acting role needs pg_signal_backend and pg_read_all_stats, no more")  # fmt: skip
 
 
-def _pgbouncer(settings: Settings, context: Context) -> Iterator[Check]:
+def _pgbouncer(key: str, dsn: Any, context: Context) -> Iterator[Check]:
     from runbook.connectors.pgbouncer import PgBouncer
 
-    dsn = settings.postgres.pgbouncer_dsn
     if dsn is None:
-        yield Check(system="postgres.pgbouncer_dsn", check="configured", ok=None, seen="not configured")
+        yield Check(system=key, check="configured", ok=None, seen="not configured")
         return
     reading = PgBouncer(context, dsn.get_secret_value()).show("pools", "POOLS")
-    yield Check(system="postgres.pgbouncer_dsn", check="SHOW POOLS", ok=reading.known,
+    yield Check(system=key, check="SHOW POOLS", ok=reading.known,
                 seen=f"{len(reading.rows)} pools" if reading.known else f"{reading.state}: {reading.reason}",
                 remedy="The user must be in stats_users or admin_users")  # fmt: skip
 
@@ -152,5 +157,5 @@ def _announcing(settings: Settings) -> Check:
 
 
 def _quoted(name: Any) -> str:
-    text = str(name)
-    return text if text.isidentifier() and text.islower() else '"' + text.replace('"', '""') + '"'
+    """As an identifier, always in quotes: a role may be called ``user``."""
+    return '"' + str(name).replace('"', '""') + '"'

@@ -8,6 +8,7 @@ reading; a reading that failed is shown as *unknown*, with the reason, and the n
 from __future__ import annotations
 
 import argparse
+import keyword
 import shlex
 from typing import Any, NoReturn
 
@@ -15,29 +16,48 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.display import HTML, display
 
-from runbook.connectors.postgres import placeholders, probe_sql
+from runbook.connectors.postgres import ROW_CAP, placeholders, probe_names, probe_sql
 from runbook.reporting.readings import reading_html
 from runbook.result import Reading
 from runbook.run import current
 
 MAX_ROWS_SHOWN = 40
+MAX_CAP = 10_000
 
 
 class _Arguments(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message}. {self.format_usage().strip()}")
 
+    def parse_line(self, line: str) -> argparse.Namespace:
+        try:
+            return self.parse_args(shlex.split(line))
+        except ValueError as error:
+            self.error(str(error))
+
+
+def _name(text: str) -> str:
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name for a variable")
+    return text
+
+
+def _cap(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_CAP):
+        raise argparse.ArgumentTypeError(f"a cap is a number from 1 to {MAX_CAP}")
+    return int(text)
+
 
 def _sql_arguments() -> _Arguments:
     parser = _Arguments(prog="%%sql", add_help=False)
-    parser.add_argument("name", help="variable that the result is bound to")
-    parser.add_argument("--cap", type=int, default=1000, help="most rows that are read")
+    parser.add_argument("name", type=_name, help="variable that the result is bound to")
+    parser.add_argument("--cap", type=_cap, default=ROW_CAP, help="most rows that are read")
     return parser
 
 
 def _sh_arguments() -> _Arguments:
     parser = _Arguments(prog="%%sh", add_help=False)
-    parser.add_argument("name", help="variable that the result is bound to")
+    parser.add_argument("name", type=_name, help="variable that the result is bound to")
     parser.add_argument("variables", nargs="*", help="variables that become $1, $2 …")
     parser.add_argument("--on", choices=("here", "postgres"), default="here", help="the host that it looks at")
     return parser
@@ -50,14 +70,14 @@ class RunbookMagics(Magics):
     @cell_magic
     def sql(self, line: str, cell: str) -> None:
         """``%%sql NAME [--cap N]``: one read-only statement on the PostgreSQL under diagnosis."""
-        arguments = _sql_arguments().parse_args(shlex.split(line))
+        arguments = _sql_arguments().parse_line(line)
         values = {name: self._variable(name) for name in placeholders(cell)}
         self._keep(arguments.name, current().postgres.query(arguments.name, cell, values, row_cap=arguments.cap))
 
     @cell_magic
     def sh(self, line: str, cell: str) -> None:
         """``%%sh NAME [VARIABLE …] [--on postgres]``: a shell text, variables as positional arguments."""
-        arguments = _sh_arguments().parse_args(shlex.split(line))
+        arguments = _sh_arguments().parse_line(line)
         run = current()
         values = [text for name in arguments.variables for text in _texts(self._variable(name))]
         if arguments.on == "postgres" and not run.postgres.is_local:
@@ -70,8 +90,8 @@ class RunbookMagics(Magics):
     def probe(self, line: str) -> None:
         """``%probe NAME``: one of the library's own statements; its text is shown with the result."""
         name = line.strip()
-        if not name.isidentifier():
-            raise UsageError("%probe NAME")
+        if name not in probe_names():
+            raise UsageError(f"%probe NAME, where NAME is one of {', '.join(probe_names())}")
         self._keep(name, current().postgres.probe(name), sql=probe_sql(name))
 
     def _variable(self, name: str) -> Any:
@@ -90,8 +110,6 @@ class RunbookMagics(Magics):
     def _keep(self, name: str, reading: Reading, *, sql: str = "") -> None:
         import pandas as pd
 
-        if not name.isidentifier():
-            raise UsageError(f"{name!r} is no name for a variable")
         frame = pd.DataFrame(reading.rows)
         frame.attrs["reading"] = reading.as_dict()
         if self.shell is not None:

@@ -109,7 +109,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 _SQL_START = re.compile(
     r"(?is)\A(?>[\s(]+|--[^\n]*\n)*+(?:/\*|(?:select|insert|update|delete|merge|with|values|call|execute|prepare|copy"
     r"|declare|fetch|do|set|alter|create|drop|grant|revoke|lock|truncate|comment|explain|begin|start|commit|rollback"
-    r"|savepoint|release|vacuum|analyze|refresh|listen|notify|table)\b)"
+    # What follows the word tells a statement from an application that is called fetch-worker-2.
+    r"|savepoint|release|vacuum|analyze|refresh|listen|notify|table)(?=[\s(*;\"'$/]|--|\Z))"
 )
 _SQL_TOKEN = re.compile(
     r"""

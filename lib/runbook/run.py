@@ -15,7 +15,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -295,12 +295,15 @@ def _window(now: datetime, parameters: Mapping[str, Any]) -> tuple[datetime, dat
     anchor = now
     if parameters.get("alert_at"):
         try:
-            anchor = datetime.fromisoformat(str(parameters["alert_at"]))
-        except ValueError:
+            given = datetime.fromisoformat(str(parameters["alert_at"]))
+            if given.tzinfo is not None:
+                anchor = min(given.astimezone(UTC), now)
+        except (ValueError, OverflowError):
             anchor = now
-        if anchor.tzinfo is None or anchor > now:
-            anchor = now
-    return anchor - timedelta(minutes=float(parameters.get("window_minutes", 30))), now
+    try:
+        return anchor - timedelta(minutes=float(parameters.get("window_minutes", 30))), now
+    except OverflowError:  # an alert of the year 1
+        return anchor, now
 
 
 class _Sampler:

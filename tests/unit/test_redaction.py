@@ -172,6 +172,17 @@ def test_values_under_a_secret_name_go_whatever_their_type() -> None:
     }
 
 
+def test_a_row_keeps_the_names_by_which_sessions_are_told_apart() -> None:
+    row = {
+        "application_name": "fetch-worker-2",
+        "client": "10.0.0.7",
+        "pid": 4711,
+        "gid": "tx-5",
+        "state": "idle in transaction",
+    }
+    assert BLIND.row(row) == row
+
+
 def test_a_row_loses_literals_of_sql_at_every_depth_and_values_of_secret_columns() -> None:
     row = {
         "query": "SELECT 'data' WHERE a = 5",
@@ -325,14 +336,28 @@ def test_a_query_is_normalised(query: str, normal: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["select 1", " SELECT 1", "(select 1) union select 2", "/* c */ select 1", "/* cut", "-- c\nselect 1", "/*a*//*b*/ x",
-     "with x as (select 1) select 2", "insert into t values (1)", "DO $$x$$"],
+     "with x as (select 1) select 2", "select'x'", "select*from t", "begin", "commit;", "insert into t values (1)", "DO $$x$$"],
 )  # fmt: skip
 def test_sql_is_recognised(text: str) -> None:
     assert looks_like_sql(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["postgres: web idle", "selection of 5", "tablespace", "-- Boot 1 --", "START_REPLICATION x 0/1", "5", ""]
+    "text",
+    [
+        "postgres: web idle",
+        "fetch-worker-2",
+        "lock_manager 7",
+        "copy.service@3",
+        "set:5",
+        "analyze2",
+        "selection of 5",
+        "tablespace",
+        "-- Boot 1 --",
+        "START_REPLICATION x 0/1",
+        "5",
+        "",
+    ],
 )
 def test_what_is_not_sql_is_left_alone(text: str) -> None:
     assert not looks_like_sql(text)

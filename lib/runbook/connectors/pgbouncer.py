@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from runbook.connectors.base import Connector, Context, Failure, Fetched
-from runbook.connectors.postgres import parsed
+from runbook.connectors.postgres_conninfo import parsed
 from runbook.connectors.postgres_values import plain
 from runbook.result import Reading
 

@@ -9,28 +9,24 @@ reason is learned from the raw start-up conversation and the reserve is tried. W
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import functools
-import getpass
 import hashlib
 import importlib.resources
 import json
 import os
 import re
 import socket
-import stat
-import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from runbook.connectors import postgres_startup
 from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
+from runbook.connectors.postgres_conninfo import parsed, target_of, unusable
 from runbook.connectors.postgres_values import plain, use_lenient_loaders
+from runbook.connectors.turn import turn
 from runbook.result import Reading, ReadingState
 
 if TYPE_CHECKING:
@@ -92,6 +88,12 @@ def probe_sql(name: str) -> str:
     return importlib.resources.files("runbook.connectors").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
+def probe_names() -> list[str]:
+    """Names of the library's own statements."""
+    here = importlib.resources.files("runbook.connectors").joinpath("sql")
+    return sorted(file.name.removesuffix(".sql") for file in here.iterdir() if file.name.endswith(".sql"))
+
+
 def digest(sql: str) -> str:
     """Identity of a statement whatever its white space."""
     return hashlib.sha256(" ".join(sql.split()).encode()).hexdigest()
@@ -125,10 +127,10 @@ class Postgres(Connector):
     def __init__(self, context: Context, dsn: str | None, reserve_dsn: str | None = None) -> None:
         import psycopg
 
-        self.failures = (psycopg.Error, OSError)
+        self.failures = (psycopg.Error, OSError, UnicodeError)
         self._dsn, self._reserve_dsn = dsn, reserve_dsn
         self._conninfo = parsed(dsn) if dsn else {}
-        self._unusable = _unusable(dsn, self._conninfo)
+        self._unusable = unusable(dsn, self._conninfo)
         self._conn: psycopg.Connection[Any] | None = None
         self._turn: contextlib.ExitStack | None = None
         self._lock = threading.RLock()
@@ -137,7 +139,7 @@ class Postgres(Connector):
         self.access: Access | None = None
         #: The refusal that the configured role met, when the connection came about in another way or not at all.
         self.refused: postgres_startup.Startup | None = None
-        super().__init__(context, _target(self._conninfo) if dsn else "postgresql")
+        super().__init__(context, target_of(self._conninfo) if dsn else "postgresql")
 
     @property
     def is_local(self) -> bool:
@@ -250,19 +252,19 @@ class Postgres(Connector):
             raise Unavailable(self._refusal[1])  # a burning server is not asked again for every cell
         self._close()
         began = time.monotonic()
-        turn = contextlib.ExitStack()
+        held = contextlib.ExitStack()
         try:
-            turn.enter_context(_turn(self.target))
+            held.enter_context(turn(self.target))
             self._conn, via = self._open()
         except Unavailable as unavailable:
-            turn.close()
+            held.close()
             now = time.monotonic()
             self._refusal = (now + max(1.0, 5 * (now - began)), unavailable.failure)
             raise
         except BaseException:
-            turn.close()
+            held.close()
             raise
-        self._turn = turn
+        self._turn = held
         try:
             rows, _ = _rows(self._conn, probe_sql("access"), None, 1)
             if not rows:
@@ -353,48 +355,15 @@ class Postgres(Connector):
             said = error.diag.message_primary or str(error).strip().split("\n")[0]
             state = _STATES.get(code)
             if state is None:
-                # Without a code it is libpq that speaks (the connection is gone) or psycopg (what we sent cannot be sent).
+                # Without a code it is libpq that speaks (the connection is gone) or psycopg (this cannot be sent).
                 gone = code.startswith(("08", "57")) if code else isinstance(error, psycopg.OperationalError)
                 state = "unreachable" if gone else "partial"
             return Failure(state=state, reason=f"{said} (SQLSTATE {code})" if code else said, code=code)
+        if isinstance(error, UnicodeError):
+            return Failure(
+                state="partial", reason=f"a text that is none ({error.reason if hasattr(error, 'reason') else error})"
+            )
         return Failure(state="unreachable", reason=str(error))
-
-
-def _unusable(dsn: str | None, conninfo: Mapping[str, str]) -> Failure | None:
-    """Why no attempt is made at all. libpq's own words on a bad DSN repeat parts of it, the password perhaps."""
-    if not dsn:
-        return Failure(state="not_configured", reason="postgres.dsn is not set")
-    if not conninfo:
-        return Failure(state="not_configured", reason="postgres.dsn is no connection string that libpq would take")
-    port = conninfo.get("port") or "5432"
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        return Failure(state="not_configured", reason="postgres.dsn names a port that is none")
-    return None
-
-
-def parsed(dsn: str) -> dict[str, str]:
-    """The first host of a DSN with what belongs to it, the environment's defaults included; empty when unusable."""
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    try:
-        values = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
-    except psycopg.ProgrammingError:
-        return {}
-    defaults = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE", "password": "PGPASSWORD",
-                "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}  # fmt: skip
-    for key, variable in defaults.items():
-        if key not in values and os.environ.get(variable):
-            values[key] = os.environ[variable]
-    if "user" not in values:
-        with contextlib.suppress(KeyError, OSError):
-            values["user"] = getpass.getuser()
-    return values | {key: values[key].split(",")[0] for key in ("host", "hostaddr", "port") if key in values}
-
-
-def _target(conninfo: Mapping[str, str]) -> str:
-    host = conninfo.get("host") or "local"
-    return f"{host}:{conninfo.get('port') or 5432}/{conninfo.get('dbname') or conninfo.get('user') or ''}"
 
 
 def _psycopg_connect(dsn: str) -> psycopg.Connection[Any]:
@@ -411,6 +380,9 @@ def _psycopg_connect(dsn: str) -> psycopg.Connection[Any]:
         keepalives_idle=5,
         tcp_user_timeout=STATEMENT_SECONDS * 2000,
     )
+    if conn.info.parameter_status("server_encoding") == "SQL_ASCII":
+        # Bytes of any kind, which the server would hold against the client's encoding and refuse to send.
+        conn.execute("SET client_encoding TO SQL_ASCII")
     use_lenient_loaders(conn)
     return conn
 
@@ -451,46 +423,3 @@ def _roll_back(conn: psycopg.Connection[Any]) -> None:
             conn.execute("ROLLBACK")
     if conn.info.transaction_status != TransactionStatus.IDLE:
         conn.close()
-
-
-@contextlib.contextmanager
-def _turn(target: str, *, seconds: float = 8.0) -> Iterator[None]:
-    """One diagnosing connection a database, across the processes of this user on this host.
-
-    Raises
-    ------
-    Unavailable
-        The others took longer than ``seconds``.
-    """
-    deadline = time.monotonic() + seconds
-    with _lock_file(target) as handle:
-        while not _locked(handle.fileno()):
-            if time.monotonic() > deadline:
-                raise Unavailable(
-                    Failure(
-                        state="rate_limited", reason="other runs hold the one diagnosing connection of this database"
-                    )
-                )
-            time.sleep(0.02)
-        yield
-
-
-def _lock_file(target: str) -> IO[str]:
-    directory = Path(tempfile.gettempdir()) / f"runbook-{os.geteuid()}"
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        found = directory.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "it belongs to somebody else")
-        return (directory / f"postgresql-{hashlib.sha256(target.encode()).hexdigest()[:16]}.lock").open("w")
-    except OSError as error:
-        reason = f"the lock that keeps to one connection cannot be taken in {directory}: {error.strerror}"
-        raise Unavailable(Failure(state="partial", reason=reason)) from None
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -88,12 +88,16 @@ def attempt(conninfo: Mapping[str, str], *, seconds: float = 3.0, replication: b
     except socket.gaierror as error:
         return Startup(stage="network", code="EAI", message=f"the host name does not resolve ({error.strerror})")
     except ssl.SSLError as error:
-        return Startup(stage="network", code="TLS", message=f"TLS failed ({error.reason or 'protocol error'})")
+        return Startup(stage="network", code="TLS", message=f"TLS failed ({_why(error)})")
     except (UnicodeError, ValueError, OverflowError):
         return Startup(stage="network", code="EINVAL", message="the host name or port is none")
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "EIO")
         return Startup(stage="network", code=name, message=error.strerror or "the server closed the connection")
+
+
+def _why(error: ssl.SSLError) -> str:
+    return getattr(error, "reason", None) or str(error.args[-1] if error.args else "protocol error")
 
 
 def _connected(conninfo: Mapping[str, str], seconds: float, held: contextlib.ExitStack) -> socket.socket:
@@ -102,7 +106,8 @@ def _connected(conninfo: Mapping[str, str], seconds: float, held: contextlib.Exi
     if host.startswith(("/", "@")):
         stream = held.enter_context(socket.socket(socket.AF_UNIX))
         stream.settimeout(seconds)
-        stream.connect(f"{host}/.s.PGSQL.{port}".replace("@", "\0", 1) if host[0] == "@" else f"{host}/.s.PGSQL.{port}")
+        path = f"{host}/.s.PGSQL.{port}"
+        stream.connect("\0" + path[1:] if path[0] == "@" else path)
         return stream
     address = (conninfo.get("hostaddr") or host, port)
     stream = held.enter_context(socket.create_connection(address, timeout=seconds))
@@ -177,7 +182,7 @@ class _Login:
     def __init__(self, stream: _Wire, conninfo: Mapping[str, str]) -> None:
         self._stream = stream
         self._user = conninfo.get("user") or ""
-        # Where the DSN is particular about how the password may travel, it stays here: libpq knows those rules, we do not.
+        # Where the DSN is particular about how the password may travel, it stays here: those rules are libpq's.
         particular = conninfo.get("require_auth") or conninfo.get("channel_binding") == "require"
         self._password = None if particular else conninfo.get("password")
         self._scram: ScramClient | None = None

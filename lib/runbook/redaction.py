@@ -107,7 +107,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 _SUSPECT = re.compile(
-    r"://|pass|pwd|secret|token|key|x-amz|-----begin|webhooks/|hooks\.slack|authorization|cookie|bearer|basic|[srp]k_|sk-"
+    r"://|pass|pwd|secret|token|key|x-amz|-----begin|whsec_|webhooks/|hooks\.slack|authorization|cookie|bearer|basic|[srp]k_|sk-"
     r"|gh[pousr]_|github_pat|glpat|xox|akia|asia|aiza|sntry|npm_|pypi-|sg\.|shp(?:at|ss|ca)_|dop_v1|hf_|ya29|eyj|scram|md5"
 )
 """Something of this, in lower case, is in every text that a pattern can match; most texts have nothing of it."""
@@ -246,7 +246,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """``text`` without secrets."""
         text = self._without_known(text)
-        return by_pattern(text) if _SUSPECT.search(text.lower()) else text
+        return by_pattern(text) if _SUSPECT.search(text.casefold()) else text
 
     def _without_known(self, text: str) -> str:
         present = [secret for secret in self._known if secret in text]

@@ -465,7 +465,8 @@ def _print_verdict(result: Mapping[str, Any]) -> None:
     out = _console()
     symptom = result["symptom"]
     out.print(Text(f"{result['title']}: {result['outcome'].replace('_', ' ')}", style="bold"))
-    out.print(Text(f"{symptom['label']}: {symptom['value']} {symptom['unit']}. {result['impact']}"))
+    value = "not measured" if symptom["value"] is None else f"{symptom['value']:g} {symptom['unit']}".strip()
+    out.print(Text(f"{symptom['label']}: {value}. {result['impact']}"))
     shown = [v for v in result["verdict"] if v["tier"] in ("confirmed", "probable", "possible")]
     if shown:
         table = Table("cause", "", "tier", "share", box=None, pad_edge=False)

@@ -95,10 +95,17 @@ class RunbookMagics(Magics):
         self._keep(name, current().postgres.probe(name), sql=probe_sql(name))
 
     def _variable(self, name: str) -> Any:
+        """The notebook's variable of that name; ``run.postgres.port`` is looked up from ``run`` on."""
         namespace = self.shell.user_ns if self.shell is not None else {}
-        if name not in namespace:
-            raise UsageError(f"there is no variable {name!r}; the parameters cell comes first")
-        return namespace[name]
+        first, *attributes = name.split(".")
+        if first not in namespace:
+            raise UsageError(f"there is no variable {first!r}; the parameters cell comes first")
+        value = namespace[first]
+        for attribute in attributes:
+            if attribute.startswith("_") or not hasattr(value, attribute):
+                raise UsageError(f"{first} has no {attribute!r}")
+            value = getattr(value, attribute)
+        return value
 
     def _keep(self, name: str, reading: Reading, *, sql: str = "") -> None:
         import pandas as pd

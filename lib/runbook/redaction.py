@@ -107,6 +107,12 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
 )
 
+_SUSPECT = re.compile(
+    r"://|pass|pwd|secret|token|key|x-amz|-----begin|whsec_|webhooks/|hooks\.slack|authorization|cookie|bearer|basic|[srp]k_|sk-"
+    r"|gh[pousr]_|github_pat|glpat|xox|akia|asia|aiza|sntry|npm_|pypi-|sg\.|shp(?:at|ss|ca)_|dop_v1|hf_|ya29|eyj|scram|md5"
+)
+"""Something of this, in lower case, is in every text that a pattern can match; most texts have nothing of it."""
+
 _SQL_START = re.compile(
     r"(?is)\A(?>[\s(]+|--[^\n]*\n)*+(?:/\*|(?:select|insert|update|delete|merge|with|values|call|execute|prepare|copy"
     r"|declare|fetch|do|set|alter|create|drop|grant|revoke|lock|truncate|comment|explain|begin|start|commit|rollback"
@@ -212,6 +218,15 @@ def _pair_parts(conninfo: str) -> tuple[list[str], list[str]]:
     ]
 
 
+def by_pattern(text: str) -> str:
+    """``text`` without what has the shape of a secret."""
+    text = _SQL_PASSWORD.sub(rf"\g<keep>{REDACTED}\g<end>", _PAIR.sub(_hidden_pair, text))
+    text = _URL.sub(_hidden_login, text)
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
 class Redactor:
     """Takes secrets out of texts and JSON values; keeps no state but the secrets that it knows.
 
@@ -231,11 +246,8 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """``text`` without secrets."""
-        text = _SQL_PASSWORD.sub(rf"\g<keep>{REDACTED}\g<end>", _PAIR.sub(_hidden_pair, self._without_known(text)))
-        text = _URL.sub(_hidden_login, text)
-        for pattern, replacement in _PATTERNS:
-            text = pattern.sub(replacement, text)
-        return text
+        text = self._without_known(text)
+        return by_pattern(text) if _SUSPECT.search(text.casefold()) else text
 
     def _without_known(self, text: str) -> str:
         present = [secret for secret in self._known if secret in text]

@@ -66,8 +66,8 @@ def test_a_canary_is_in_no_file_no_log_and_no_response(canary_dsn: str, leaky: L
                 path = f"/api/runs/{run_id}"
                 document = wait_until(lambda: _finished(http, path), seconds=90, what="the run")
                 assert document["outcome"] == "diagnosed"
-                pages = (path, "/api/runs", "/api/reports?q=api", "/api/alerts", f"/reports/{run_id}", f"/runs/{run_id}",
-                         f"/runbooks/{RUNBOOK}", "/metrics")  # fmt: skip
+                pages = (path, "/api/runs", "/api/reports?q=api", "/api/alerts", f"/reports/{run_id}",
+                         f"/runs/{run_id}", f"/runbooks/{RUNBOOK}", "/metrics")  # fmt: skip
                 responses = [accepted.content, *(http.get(page).content for page in pages)]
         finally:
             service.terminate()

@@ -16,12 +16,7 @@ import pytest
 
 from runbook.result import RESULT_MIME
 from tests.acceptance.conftest import BIN, NOTEBOOKS, QUICK, RUNBOOK, Leaky
-from tests.support import free_port, require_program, wait_until
-
-CHROMIUM_FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+from tests.support import CHROMIUM_FLAGS, free_port, require_program, wait_until
 
 
 def findings(notebook: Path) -> dict[str, Any]:

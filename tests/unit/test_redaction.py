@@ -15,6 +15,7 @@ from runbook.redaction import (
     REDACTED,
     WITHHELD,
     Redactor,
+    by_pattern,
     environment_secrets,
     is_secret_name,
     kept_labels,
@@ -275,6 +276,58 @@ TEXTS = st.text() | st.lists(
          "Authorization", "select ", "E'", "$$", "/*", "*/", "--", ",", "5", "é", "$a$"]
     ), max_size=12,
 ).map("".join)  # fmt: skip
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "PASSWORD=",
+        "password:",
+        "'x'",
+        "secret",
+        "token=",
+        "Token",
+        "abc123DEF",
+        "key=\\",
+        "api_key=v",
+        "postgresql://u:p@h",
+        "bearer",
+        "Basic",
+        "GENIEKEY",
+        "sk-1",
+        "sk_live_",
+        "ghp_",
+        "AKIA",
+        "AKIAABCDEFGHIJKLMNOP",
+        "eyJhbGciOi",
+        "JXVCJ9",
+        ".",
+        "md5",
+        "0123456789abcdef0123456789abcdef",
+        "Cookie:",
+        "a=b",
+        "İ",
+        "ſecret",
+        "SCRAM-SHA-256$",
+        "-----BEGIN",
+        "PRIVATE",
+        "KEY-----",
+        "/api/webhooks/1/",
+        "hooks.slack.com/services/",
+        "x-amz-signature=",
+        "npm_",
+        "1",
+        "=",
+        ":",
+        "'",
+        '"',
+        ",",
+    ]
+)
+
+
+@given(st.lists(st.one_of(FRAGMENTS, st.text(max_size=4)), max_size=8).map("".join))
+def test_what_is_not_searched_for_secrets_holds_none(text: str) -> None:
+    assert Redactor().text(text) == by_pattern(text)
 
 
 @given(TEXTS)

@@ -58,7 +58,7 @@ def judge(
     consequence of one of them; the outcome and the details must be as the fault says.
     """
     entries = [entry for entry in result.get("verdict") or [] if entry["tier"] in FOUND]
-    accepted = {*plan.expects, *plan.allows}
+    accepted = set(plan.expects)
     wrong = tuple(e["cause"] for e in entries if e["cause"] not in accepted and not _follows(e, accepted))
     outcome = str(result.get("outcome", ""))
     return Score(

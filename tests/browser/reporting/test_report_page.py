@@ -10,19 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from runbook.reporting.html import render
-from tests.support import require_program
+from tests.support import CHROMIUM_FLAGS, require_program
 from tests.unit.reporting.hostile import hostile_document, hostile_notebook
 from tests.unit.reporting.samples import SAMPLES
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 CONTRASTS = """() => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
@@ -52,7 +42,7 @@ CONTRASTS = """() => {
 def chromium() -> Iterator[Browser]:
     path = require_program("chromium", package="chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 

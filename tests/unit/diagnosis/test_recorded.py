@@ -25,7 +25,7 @@ def test_a_recorded_fault_gives_its_cause_and_no_other(fault: str) -> None:
     parameters = json.loads((RECORDED / f"{fault}.json").read_text(encoding="utf-8"))
     findings = diagnose(readings, parameters)
     found = {v.cause for v in findings.verdict if v.tier in ("confirmed", "probable") and v.role != "consequence"}
-    assert found == set(plan(fault).expected)
+    assert found == set(plan(fault).expects)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

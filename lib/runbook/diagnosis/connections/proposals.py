@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from runbook.diagnosis.connections.facts import Facts
@@ -57,87 +58,87 @@ def _allowed(targets: Sequence[Row], facts: Facts) -> list[Row]:
     ][:MAX_TARGETS]
 
 
-def _terminate(cause: str, title: str, targets: Sequence[Row], facts: Facts) -> list[Action]:
-    allowed = _allowed(targets, facts)
-    if not allowed:
-        return []
-    values = ",\n    ".join(
-        f"({literal(t['pid'])}, {literal(t['backend_start'])}::timestamptz, {literal(t['state_change'])}::timestamptz)"
-        for t in allowed
-    )
-    return [
-        Action(
-            id=f"{cause}.terminate",
-            kind="postgres.terminate_session",
-            title=title,
-            cause=cause,
-            targets=[_identity(t) for t in allowed],
-            preconditions=(
-                Precondition(label="still the same session, still idle in a transaction", holds=None,
-                             value="checked in the statement"),
-                Precondition(label="no superuser, replication or backup session among them", holds=True),
-                _beyond(targets, allowed),
-            ),
-            by_hand=(
-                "SELECT a.pid, pg_terminate_backend(a.pid) AS gone\n"
-                "FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid\n"
-                f"JOIN (VALUES\n    {values}\n  ) AS t (pid, backend_start, state_change)\n"
-                "  ON a.pid = t.pid AND a.backend_start = t.backend_start AND a.state_change = t.state_change\n"
-                "WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()\n"
-                "  AND a.state LIKE 'idle in transaction%' AND NOT r.rolsuper AND NOT r.rolreplication;"
-            ),
-            undo="irreversible: the open transaction of each session is rolled back",
-            needs=NEEDS_SIGNAL,
+@dataclass(frozen=True)
+class _Guarded:
+    """A statement that acts on named sessions and on nothing else."""
+
+    kind: str
+    #: Function of the server, and what the copied statement calls its answer.
+    call: str
+    answer: str
+    #: The moment that, with pid and ``backend_start``, tells that a session is still doing the same.
+    moment: str
+    #: The state that it must still be in, as a condition on ``a``.
+    state: str
+    still: str
+    undo: str
+
+    def action(self, cause: str, title: str, targets: Sequence[Row], facts: Facts) -> list[Action]:
+        """The proposal for the targets that may be touched; none when there is no such."""
+        allowed = [t for t in _allowed(targets, facts) if t.get(self.moment)]
+        if not allowed:
+            return []
+        return [
+            Action(
+                id=f"{cause}.{self.kind.split('.')[-1].split('_')[0]}",
+                kind=self.kind,
+                title=title,
+                cause=cause,
+                targets=[_identity(t) for t in allowed],
+                preconditions=(
+                    Precondition(label=self.still, holds=None, value="checked in the statement"),
+                    Precondition(label="no superuser, replication or backup session among them", holds=True),
+                    Precondition(
+                        label=f"at most {MAX_TARGETS} targets a run, the oldest first",
+                        holds=True,
+                        value=f"{len(allowed)} of {len(targets)} listed",
+                    ),
+                ),
+                by_hand=self._statement(allowed),
+                undo=self.undo,
+                needs=NEEDS_SIGNAL,
+            )
+        ]
+
+    def _statement(self, allowed: Sequence[Row]) -> str:
+        values = ",\n    ".join(
+            f"({literal(t['pid'])}, {literal(t['backend_start'])}::timestamptz, {literal(t[self.moment])}::timestamptz)"
+            for t in allowed
         )
-    ]  # fmt: skip
+        return (
+            f"SELECT a.pid, {self.call}(a.pid) AS {self.answer}\n"
+            "FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid\n"
+            f"JOIN (VALUES\n    {values}\n  ) AS t (pid, backend_start, {self.moment})\n"
+            f"  ON a.pid = t.pid AND a.backend_start = t.backend_start AND a.{self.moment} = t.{self.moment}\n"
+            "WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()\n"
+            f"  AND {self.state} AND NOT r.rolsuper AND NOT r.rolreplication;"
+        )
 
 
-def _cancel(cause: str, title: str, targets: Sequence[Row], facts: Facts) -> list[Action]:
-    allowed = [t for t in _allowed(targets, facts) if t.get("query_start")]
-    if not allowed:
-        return []
-    values = ",\n    ".join(
-        f"({literal(t['pid'])}, {literal(t['backend_start'])}::timestamptz, {literal(t['query_start'])}::timestamptz)"
-        for t in allowed
-    )
-    return [
-        Action(
-            id=f"{cause}.cancel",
-            kind="postgres.cancel_statement",
-            title=title,
-            cause=cause,
-            targets=[_identity(t) for t in allowed],
-            preconditions=(
-                Precondition(label="still the same session, still running the same statement", holds=None,
-                             value="checked in the statement"),
-                Precondition(label="no superuser, replication or backup session among them", holds=True),
-                _beyond(targets, allowed),
-            ),
-            by_hand=(
-                "SELECT a.pid, pg_cancel_backend(a.pid) AS sent\n"
-                "FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid\n"
-                f"JOIN (VALUES\n    {values}\n  ) AS t (pid, backend_start, query_start)\n"
-                "  ON a.pid = t.pid AND a.backend_start = t.backend_start AND a.query_start = t.query_start\n"
-                "WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() AND a.state = 'active'\n"
-                "  AND NOT r.rolsuper AND NOT r.rolreplication;"
-            ),
-            undo="irreversible: the statement has to be sent again",
-            needs=NEEDS_SIGNAL,
-        )
-    ]  # fmt: skip
+TERMINATE = _Guarded(
+    kind="postgres.terminate_session",
+    call="pg_terminate_backend",
+    answer="gone",
+    moment="state_change",
+    state="a.state LIKE 'idle in transaction%'",
+    still="still the same session, still idle in a transaction",
+    undo="irreversible: the open transaction of each session is rolled back",
+)
+CANCEL = _Guarded(
+    kind="postgres.cancel_statement",
+    call="pg_cancel_backend",
+    answer="sent",
+    moment="query_start",
+    state="a.state = 'active'",
+    still="still the same session, still running the same statement",
+    undo="irreversible: the statement has to be sent again",
+)
 
 
 def _identity(target: Row) -> dict[str, Any]:
     keys = ("pid", "backend_start", "state_change", "query_start", "application_name", "role", "database", "client",
             "state_seconds")  # fmt: skip
     return {k: target[k] for k in keys if target.get(k) is not None}
-
-
-def _beyond(targets: Sequence[Row], allowed: Sequence[Row]) -> Precondition:
-    return Precondition(
-        label=f"at most {MAX_TARGETS} targets a run, the oldest first", holds=len(allowed) <= MAX_TARGETS,
-        value=f"{len(allowed)} of {len(targets)} listed",
-    )  # fmt: skip
 
 
 def _by_hand(cause: str, kind: str, title: str, by_hand: str, *, undo: str, needs: str | None = None,
@@ -151,7 +152,7 @@ def _by_hand(cause: str, kind: str, title: str, by_hand: str, *, undo: str, need
 def _leak(verdict: Verdict, facts: Facts) -> list[Action]:
     details = verdict.details
     role = details.get("role")
-    actions = _terminate(
+    actions = TERMINATE.action(
         "P01", f"End the oldest sessions of {details.get('application_name')} that idle in a transaction",
         details.get("targets", ()), facts,
     )  # fmt: skip
@@ -174,7 +175,7 @@ def _pile_up(verdict: Verdict, facts: Facts) -> list[Action]:
     amplifier = details.get("amplifier")
     actions: list[Action] = []
     if amplifier:
-        actions += _cancel(
+        actions += CANCEL.action(
             cause, f"Cancel the queued {amplifier.get('mode')} request on {amplifier.get('relation')} "
             f"(pid {amplifier.get('pid')}); that alone frees {amplifier.get('amplified')} sessions",
             [amplifier], facts,
@@ -194,14 +195,16 @@ def _pile_up(verdict: Verdict, facts: Facts) -> list[Action]:
     if cause in ("P02", "P02a"):
         root = dict(details)
         if str(details.get("state")).startswith("idle in transaction"):
-            actions += _terminate(cause, f"End the root of the pile-up, pid {details.get('pid')}", [root], facts)
+            actions += TERMINATE.action(cause, f"End the root of the pile-up, pid {details.get('pid')}", [root], facts)
         elif not amplifier:
-            actions += _cancel(cause, f"Cancel the statement of the root, pid {details.get('pid')}", [root], facts)
+            actions += CANCEL.action(
+                cause, f"Cancel the statement of the root, pid {details.get('pid')}", [root], facts
+            )
     return actions
 
 
 def _saturation(verdict: Verdict, facts: Facts) -> list[Action]:
-    return _cancel("P03", "Cancel the longest of the statements that fill the slots",
+    return CANCEL.action("P03", "Cancel the longest of the statements that fill the slots",
                    verdict.details.get("targets", ()), facts)  # fmt: skip
 
 
@@ -263,7 +266,7 @@ def _half_open(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _orphans(verdict: Verdict, facts: Facts) -> list[Action]:
     targets = verdict.details.get("targets", ())
-    return _cancel("P09", "Cancel the statements of clients that are gone", targets, facts)
+    return CANCEL.action("P09", "Cancel the statements of clients that are gone", targets, facts)
 
 
 def _pooler(verdict: Verdict, facts: Facts) -> list[Action]:

@@ -24,7 +24,7 @@ def lock_pile_up(
     scene.name("P02", root.info.backend_pid, root_application)
 
 
-@fault("P02a", "lock queue behind DDL without lock_timeout", allows=("P02",))
+@fault("P02a", "lock queue behind DDL without lock_timeout")
 def ddl_queue(scene: Scene, *, readers: int = 8, application: str = "api") -> None:
     """A long report reads the table, a migration waits for the report, and every new reader waits for the migration."""
     report = scene.session("worker", "report")
@@ -39,7 +39,7 @@ def ddl_queue(scene: Scene, *, readers: int = 8, application: str = "api") -> No
     scene.name("P02a", pid)
 
 
-@fault("P02b", "lock held by a prepared transaction", allows=("P02",))
+@fault("P02b", "lock held by a prepared transaction")
 def prepared_transaction(
     scene: Scene, *, waiters: int = 10, gid: str = "payment-4711", application: str = "api"
 ) -> None:
@@ -55,7 +55,7 @@ def prepared_transaction(
     scene.name("P02b", gid)
 
 
-@fault("P02c", "DDL waits for an anti-wraparound autovacuum", allows=("P02", "P02a"))
+@fault("P02c", "DDL waits for an anti-wraparound autovacuum")
 def wraparound_autovacuum(scene: Scene, *, readers: int = 8, application: str = "api") -> None:
     """Autovacuum against wraparound does not yield, so a migration waits for it and readers for the migration."""
     # Switched off, so that an ordinary vacuum or analyze does not come first; against wraparound it comes all the same.

@@ -50,8 +50,6 @@ class Fault:
     inject: Callable[..., None]
     #: Causes that the verdict must name.
     expects: tuple[str, ...]
-    #: Causes that it may name as well without being wrong: the general form of a special one.
-    allows: tuple[str, ...] = ()
     outcome: str = "diagnosed"
     #: Thresholds under which the fault is seen within seconds.
     scaled: Mapping[str, Any] = field(default_factory=dict)
@@ -77,10 +75,6 @@ class FaultPlan:
     def expects(self) -> tuple[str, ...]:
         """Causes that must be named. Who cannot see, must not guess: none under a handicap."""
         return () if self.handicap else tuple(cause for fault, _ in self.faults for cause in fault.expects)
-
-    @property
-    def allows(self) -> tuple[str, ...]:
-        return () if self.handicap else tuple(cause for fault, _ in self.faults for cause in fault.allows)
 
     @property
     def outcome(self) -> str:
@@ -122,7 +116,6 @@ def fault(
     title: str,
     *,
     expects: tuple[str, ...] | None = None,
-    allows: tuple[str, ...] = (),
     outcome: str = "diagnosed",
     scaled: Mapping[str, Any] | None = None,
     programs: Mapping[str, str] | None = None,
@@ -136,7 +129,6 @@ def fault(
             title=title,
             inject=function,
             expects=(id,) if expects is None else expects,
-            allows=allows,
             outcome=outcome,
             scaled=scaled or {},
             programs=programs or {},

@@ -36,7 +36,8 @@ _COMMON_WORDS = frozenset(
 )
 
 _SECRET_NAME = re.compile(
-    r"(?i)(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|apikey|access[_-]?key|private[_-]?key|credential|auth"
+    r"(?i)(?:(?<![a-z])pass(?![a-z])|passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|apikey|access[_-]?key"
+    r"|private[_-]?key|credential|auth(?!or(?!iz))"
     r"|cookie|session[_-]?id|signature|dsn|webhook|routing[_-]?key)"
 )
 _ENV_NAME = re.compile(

@@ -17,6 +17,7 @@ from runbook.redaction import (
     Redactor,
     by_pattern,
     environment_secrets,
+    is_secret_name,
     kept_labels,
     looks_like_sql,
     normalise_query,
@@ -432,6 +433,19 @@ def test_a_label_that_is_named_like_a_secret_is_withheld_even_when_asked_for() -
 def test_withheld_values_that_look_like_secrets_become_known() -> None:
     labels = {"api_key": "abc", "note": "a1b2c3d4", "team": "a1b2c3d4e5", "mood": "cheerful", "n": "12345678"}
     assert sorted(secrets_in_labels(labels)) == ["a1b2c3d4", "abc"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "db_pass", "passwd", "PASSPHRASE", "auth", "Authorization", "oauth_token", "api-key", "x_secret"],
+)
+def test_a_name_of_a_secret_is_recognised(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize("name", ["author", "authority", "bypass", "tests_passed", "passenger", "compass", "severity"])
+def test_a_name_that_only_sounds_like_one_is_not(name: str) -> None:
+    assert not is_secret_name(name)
 
 
 def test_environment_variables_named_like_secrets_are_secrets() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ _COLUMNS = {
                   "current_connections", "paused", "disabled"),
     "CONFIG": ("key", "value"),
 }  # fmt: skip
+# Its errors carry no code that could be relied on; not a mere "auth", which may stand in a host's name.
+_REFUSED = re.compile(r"authentication failed|no such user|not allowed|no password supplied|SASL", re.IGNORECASE)
 _CONFIG_KEYS = frozenset(
     {"max_client_conn", "default_pool_size", "reserve_pool_size", "query_wait_timeout", "pool_mode"}
 )
@@ -90,7 +93,6 @@ class PgBouncer(Connector):
 
     def failure(self, error: Exception) -> Failure:
         text = str(error).strip().split("\n")[0]
-        lowered = text.lower()
-        if "auth" in lowered or "password" in lowered or "not allowed" in lowered:
+        if _REFUSED.search(text):
             return Failure(state="auth_failed", reason=text)
         return Failure(state="unreachable", reason=text)

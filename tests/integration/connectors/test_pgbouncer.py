@@ -115,6 +115,11 @@ def test_none_that_runs_is_unreachable() -> None:
     assert reading.state == "unreachable"
 
 
+def test_a_host_whose_name_says_auth_is_unreachable_all_the_same() -> None:
+    reading = PgBouncer(Context(), "postgresql://stats@password-auth.invalid:6432/pgbouncer").show("r", "POOLS")
+    assert reading.state == "unreachable", reading.reason
+
+
 def test_none_that_is_configured_is_not_configured() -> None:
     reading = PgBouncer(Context(), None).show("r", "POOLS")
     assert (reading.state, reading.reason) == ("not_configured", "postgres.pgbouncer_dsn is not set")

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -126,9 +126,11 @@ def run(
     catalog.check_parameters(runbook, given, configured)
     archive = open_archive(configured)
     archive.check()
+    if output is not None:
+        write_flat(output, {})  # makes the directory, or says now that it cannot
     request = RunRequest(run_id=new_run_id(), runbook=name, parameters=given)
     threading.Thread(target=warm, name="warm", daemon=True).start()  # while the kernel starts
-    with _progress(quiet=as_json) as progress, _standard_output_kept():
+    with _progress(quiet=as_json) as progress:
         try:
             result = execute(request, configured, archive=archive, progress=progress)
         except NotArchived as error:
@@ -427,20 +429,6 @@ def _given(runbook: Runbook, pairs: list[str]) -> dict[str, Any]:
         except ValueError as error:
             raise InvalidParameter(f"runbook {runbook.name}: {error}") from None
     return given
-
-
-@contextlib.contextmanager
-def _standard_output_kept() -> Iterator[None]:
-    """What kernels and their children write to the standard output they inherit goes to standard error instead."""
-    sys.stdout.flush()
-    ours = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(ours, 1)
-        os.close(ours)
 
 
 def _progress(*, quiet: bool) -> Any:

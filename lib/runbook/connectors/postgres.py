@@ -37,6 +37,8 @@ CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 5
 LIMIT_SECONDS = 12.0
 """Whole time for one reading: waiting for the turn, connecting (twice at most), the statement, its rows."""
+MAX_HANGS, HANG_SECONDS = 2, 60.0
+"""After so many readings in a row that hung, the server is not asked again for so long."""
 ROW_CAP = 1000
 IDLE_CLOSE_SECONDS = 3.0
 """A diagnosing connection that nothing asked for so long gives its slot back."""
@@ -46,7 +48,7 @@ _BEGIN = (
     "BEGIN READ ONLY; "
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; SET LOCAL lock_timeout = '500ms'; "
     "SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL TimeZone = 'UTC'; "
-    "SET LOCAL search_path = pg_catalog, public"
+    "SET LOCAL search_path = "
 )
 _PLACEHOLDER = re.compile(r"%\((\w+)\)[sbt]")
 _STATES: dict[str, ReadingState] = {
@@ -136,6 +138,7 @@ class Postgres(Connector):
         self._lock = threading.RLock()
         self._idle: threading.Timer | None = None
         self._refusal: tuple[float, Failure] | None = None
+        self._hangs = 0
         self.access: Access | None = None
         #: The refusal that the configured role met, when the connection came about in another way or not at all.
         self.refused: postgres_startup.Startup | None = None
@@ -224,7 +227,10 @@ class Postgres(Connector):
                 conn = self._connected()
                 try:
                     self._refuse_unless_safe(own)
-                    rows, more = _rows(conn, sql, parameters, row_cap)
+                    harmless = self.access is not None and not self.access.dangerous
+                    path = "pg_catalog, public" if harmless else "pg_catalog"
+                    rows, more = _rows(conn, sql, parameters, row_cap, path)
+                    self._hangs = 0
                 finally:
                     self._rest()
             return Fetched(value=rows, partial=f"only the first {row_cap} rows" if more else "")
@@ -339,6 +345,9 @@ class Postgres(Connector):
         """Cut the socket under a statement that did not end; the connection is dropped."""
         import psycopg
 
+        self._hangs += 1
+        if self._hangs >= MAX_HANGS:
+            self._refusal = (time.monotonic() + HANG_SECONDS, Failure(state="timeout", reason="it hung before"))
         conn = self._conn
         if conn is not None and not conn.closed:
             with (  # it may be closed meanwhile
@@ -388,15 +397,18 @@ def _psycopg_connect(dsn: str) -> psycopg.Connection[Any]:
 
 
 def _rows(
-    conn: psycopg.Connection[Any], sql: str, parameters: Mapping[str, Any] | None, cap: int
+    conn: psycopg.Connection[Any], sql: str, parameters: Mapping[str, Any] | None, cap: int, path: str = "pg_catalog"
 ) -> tuple[list[dict[str, Any]], bool]:
     """At most ``cap`` rows of one statement, and whether there were more.
+
+    ``path`` is the search path. Schema *public* is in it only for a role without powers: up to version 14 anybody may
+    put a function there that is then called in the name of whoever looks.
 
     ``stream`` sends by the extended protocol, which takes one statement and no more, and lets us stop reading.
     """
     from psycopg.rows import dict_row
 
-    conn.execute(_BEGIN)
+    conn.execute(_BEGIN + path)
     try:
         found: list[dict[str, Any]] = []
         with conn.cursor(row_factory=dict_row) as cursor:

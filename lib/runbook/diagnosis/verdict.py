@@ -63,6 +63,13 @@ class Cause:
         )
 
     @property
+    def open(self) -> bool:
+        """Whether what is unknown could still make it a finding: its gate, or a clause behind a gate that holds."""
+        if self.gate.reading == "unknown":
+            return True
+        return self.gate.reading == "supports" and any(e.reading == "unknown" for e in self.clauses)
+
+    @property
     def refuted(self) -> bool:
         return any(e.reading == "refutes" for e in self.evidence)
 
@@ -184,6 +191,6 @@ def outcome(
         return "diagnosed"
     if not sufficient:
         return "insufficient_data"
-    if breached is not False or any(c.applicable and c.gate.reading == "unknown" for c in causes):
+    if breached is not False or any(c.applicable and c.open for c in causes):
         return "undetermined"
     return "no_current_fault" if peaked else "healthy"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +27,9 @@ from runbook.execution import provisioner
 from runbook.execution.environment import kernel_environment
 
 T = TypeVar("T")
+
+_SPEAKS_TO_NOBODY = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+"""What a cell's own processes print past Jupyter would go to our terminal unredacted, and into ``--json``."""
 
 START_SECONDS = 60.0
 """How long a cold kernel may take on a busy machine before it counts as broken."""
@@ -121,7 +125,7 @@ class Kernel:
         )
         kernel = cls(manager, warm=warm, directory=directory)
         try:
-            kernel.run(manager.start_kernel(env=dict(env)))
+            kernel.run(manager.start_kernel(env=dict(env), **_SPEAKS_TO_NOBODY))
         except BaseException:
             kernel.close()
             raise
@@ -152,7 +156,9 @@ class Kernel:
         )
         kernel = cls(manager, warm=False, directory=directory)
         try:
-            kernel.run(manager.start_kernel(extra_arguments=["--HistoryManager.hist_file=:memory:"]))
+            kernel.run(
+                manager.start_kernel(extra_arguments=["--HistoryManager.hist_file=:memory:"], **_SPEAKS_TO_NOBODY)
+            )
         except BaseException:
             kernel.close()
             raise

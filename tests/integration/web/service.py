@@ -47,7 +47,9 @@ class Service:
         return document
 
     def ended(self, run_id: str) -> dict[str, Any]:
-        return wait_until(lambda: (d := self.run(run_id))["state"] not in ("queued", "running") and d, what="its end")
+        return wait_until(
+            lambda: (d := self.run(run_id))["state"] not in ("queued", "running") and d, seconds=60, what="its end"
+        )
 
 
 def webhook(status: str = "firing", fingerprint: str = "f1", **labels: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runbook.diagnosis.connections import diagnose
@@ -347,6 +347,24 @@ def test_a_server_that_cannot_be_read_is_undetermined_never_healthy(state: str) 
     assert {n.state for n in findings.not_checked} == {state}
 
 
+def test_sessions_that_are_not_tracked_are_unknown_not_idle() -> None:
+    readings = healthy().readings()
+    for r in readings:
+        if r.name == "headroom":
+            r.value[0]["untracked"] = 3
+    findings = diagnose(readings, {})
+    assert findings.outcome == "undetermined"
+    assert "track_activities" in findings.not_checked[0].reason
+
+
+def test_a_saturation_whose_cores_are_unknown_is_not_called_healthy() -> None:
+    server = saturation()
+    server.cores = None
+    findings = diagnose(server.readings(), {})
+    assert findings.outcome == "undetermined"
+    assert diagnose(server.readings(), {"cores": 4}).outcome == "diagnosed"
+
+
 def test_nothing_read_at_all_is_undetermined() -> None:
     assert diagnose([], {}).outcome == "undetermined"
 
@@ -396,6 +414,7 @@ NAMES = sorted({r.name for make in (*SERVERS.values(), healthy) for r in make().
     lost=st.sets(st.sampled_from(NAMES), min_size=1),
     state=st.sampled_from(FAILED),
 )
+@example(cause="P03", lost={"cores"}, state="unreachable")
 def test_a_failed_reading_never_raises_a_cause(cause: str, lost: set[str], state: str) -> None:
     server = (SERVERS | {"healthy": healthy})[cause]()
     if cause not in ("P08", "P09"):

@@ -32,7 +32,6 @@ PASSES: dict[str, tuple[str, dict[str, Any]]] = {
         "P02",
         result(entry("P02"), entry("P03", role="consequence", consequence_of="P02")),
     ),
-    "the general form beside the special one": ("P02a", result(entry("P02a"), entry("P02"))),
     "a compound in either order": ("P01+P02", result(entry("P02"), entry("P01", "probable"))),
     "healthy": ("healthy", result(entry("P00"), outcome="healthy")),
     "blind, and no guess": ("P01~no_pg_monitor", result(entry("P01", "undetermined"), outcome="undetermined")),
@@ -42,6 +41,7 @@ FAILS: dict[str, tuple[str, dict[str, Any], str]] = {
     "nothing found": ("P01", result(entry("P01", "possible"), outcome="undetermined"), "P01 not found"),
     "wrong cause": ("P01", result(entry("P01"), entry("P12", "probable")), "P12 found wrongly"),
     "not first": ("P02", result(entry("P03"), entry("P02")), "P03 stands first"),
+    "the general form beside the special one": ("P02a", result(entry("P02a"), entry("P02")), "P02 found wrongly"),
     "the general form first": ("P02a", result(entry("P02"), entry("P02a")), "P02 stands first"),
     "half of a compound": ("P01+P02", result(entry("P02")), "P01 not found"),
     "a consequence of something else": (

@@ -1,4 +1,5 @@
--- Slots against the limit that ordinary roles meet. Walsenders do not count. hidden_rows > 0: the reading is unknown.
+-- Slots against the limit that ordinary roles meet. Walsenders do not count. hidden_rows > 0: the reading is unknown;
+-- untracked > 0: sessions with track_activities off, whose state nobody can see.
 WITH s AS (
   SELECT current_setting('max_connections')::int AS max_connections,
          current_setting('superuser_reserved_connections')::int AS superuser_reserved,
@@ -13,6 +14,7 @@ a AS (
          count(*) FILTER (WHERE c AND state LIKE 'idle in transaction%') AS idle_in_transaction,
          count(*) FILTER (WHERE c AND state = 'starting') AS starting,
          count(*) FILTER (WHERE c AND application_name LIKE 'runbook:%') AS own,
+         count(*) FILTER (WHERE c AND state = 'disabled') AS untracked,
          count(*) FILTER (WHERE pid > 0 AND backend_type IS NULL) AS hidden_rows
   FROM (SELECT *, backend_type = 'client backend' AS c FROM pg_stat_activity) x)
 SELECT s.*, a.*, s.max_connections - s.superuser_reserved - s.reserved AS usable,

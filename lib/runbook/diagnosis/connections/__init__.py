@@ -90,7 +90,7 @@ def _any_other(causes: Sequence[Cause], breached: bool | None) -> bool | None:
 
 
 def _unchecked(causes: Sequence[Cause]) -> list[str]:
-    return [cause.id for cause in causes if cause.applicable and cause.gate.reading == "unknown"]
+    return [cause.id for cause in causes if cause.applicable and cause.open]
 
 
 def _healthy(facts: Facts, causes: Sequence[Cause], breached: bool | None) -> Cause:

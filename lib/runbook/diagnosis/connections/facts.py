@@ -64,11 +64,18 @@ class Facts:
         if self.connection is None:
             return None
         hidden = [int(s["hidden_rows"]) for s in self.readings.samples("headroom")]
-        return bool(self.connection.get("sees_all")) and not any(hidden)
+        return bool(self.connection.get("sees_all")) and not any(hidden) and not self.untracked
+
+    @cached_property
+    def untracked(self) -> int:
+        """Most sessions in a sample that run with ``track_activities`` off: their state is not to be had."""
+        return max((int(s.get("untracked") or 0) for s in self.readings.samples("headroom")), default=0)
 
     @cached_property
     def blind(self) -> str:
         """Why sessions cannot be seen although the server answers; empty when they can."""
+        if self.untracked:
+            return f"{self.untracked} sessions run with track_activities off, so that their state cannot be seen"
         if self.sees_all is False and self.connection is not None:
             role = self.connection.get("role", "the role")
             return f"role {role} sees only its own sessions (needs GRANT pg_monitor TO {role})"

@@ -222,7 +222,9 @@ class Run:
         if headroom is None or headroom["hidden_rows"] or sessions is None or not sessions.known:
             return None
         return connections_by_state(
-            Counter(str(s["state"]) for s in sessions.rows),
+            Counter(
+                "waiting for a lock" if s.get("wait_event_type") == "Lock" else str(s["state"]) for s in sessions.rows
+            ),
             usable=int(headroom["usable"]),
             max_connections=int(headroom["max_connections"]),
             threshold_share=float(self.parameters.get("threshold_percent", 80)) / 100,

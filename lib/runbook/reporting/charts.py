@@ -24,6 +24,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", GROUND: "ground", LINE: "line", ALARM:
 
 _STATES = {
     "active": "#2b6cb0",
+    "waiting for a lock": "#b0326b",
     "idle in transaction": "#d9822b",
     "idle in transaction (aborted)": "#a8551b",
     "idle": "#9aa5b1",

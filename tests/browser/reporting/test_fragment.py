@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from runbook.reporting.fragment import findings_html
-from tests.browser.reporting.test_report_page import CONTRASTS, FLAGS
-from tests.support import require_program
+from tests.browser.reporting.test_report_page import CONTRASTS
+from tests.support import CHROMIUM_FLAGS, require_program
 from tests.unit.reporting.samples import leaky_findings, lock_findings
 
 THEMES = {
@@ -24,7 +24,7 @@ THEMES = {
 def chromium() -> Iterator[Browser]:
     path = require_program("chromium", package="chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 

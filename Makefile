@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench serve jupyter lock clean
+.PHONY: setup demo test drill lint bench serve jupyter lock clean
 
 setup: $(STAMP)
 
@@ -21,6 +21,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+# Every fault of the sandbox, and another one every day at the notebook's own thresholds, in real length.
+drill: setup
+	$(BIN)/runbook drill db_connection_exhaustion --all --rotate 1
 
 lint: setup
 	$(BIN)/ruff check .

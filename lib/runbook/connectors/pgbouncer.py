@@ -6,15 +6,13 @@ everything, so the statements are a closed list.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import socket
 from typing import TYPE_CHECKING, Any
 
 from runbook.connectors.base import Connector, Context, Failure, Fetched
 from runbook.connectors.postgres_conninfo import parsed
 from runbook.connectors.postgres_values import plain
+from runbook.connectors.postgres_wire import cut
 from runbook.result import Reading
 
 SHOWS = ("POOLS", "DATABASES", "CONFIG", "STATS")
@@ -81,15 +79,7 @@ class PgBouncer(Connector):
         return [row for row in rows if row["key"] in _CONFIG_KEYS] if what == "CONFIG" else rows
 
     def abort(self) -> None:
-        import psycopg
-
-        conn = self._conn
-        if conn is not None and not conn.closed:
-            with (  # it may be closed meanwhile
-                contextlib.suppress(OSError, psycopg.Error),
-                socket.socket(fileno=os.dup(conn.fileno())) as wire,
-            ):
-                wire.shutdown(socket.SHUT_RDWR)
+        cut(self._conn)
 
     def failure(self, error: Exception) -> Failure:
         text = str(error).strip().split("\n")[0]

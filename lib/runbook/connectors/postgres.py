@@ -13,9 +13,7 @@ import functools
 import hashlib
 import importlib.resources
 import json
-import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -26,6 +24,7 @@ from runbook.connectors import postgres_startup
 from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
 from runbook.connectors.postgres_conninfo import parsed, target_of, unusable
 from runbook.connectors.postgres_values import plain, use_lenient_loaders
+from runbook.connectors.postgres_wire import cut
 from runbook.connectors.turn import turn
 from runbook.result import Reading, ReadingState
 
@@ -343,18 +342,10 @@ class Postgres(Connector):
 
     def abort(self) -> None:
         """Cut the socket under a statement that did not end; the connection is dropped."""
-        import psycopg
-
         self._hangs += 1
         if self._hangs >= MAX_HANGS:
             self._refusal = (time.monotonic() + HANG_SECONDS, Failure(state="timeout", reason="it hung before"))
-        conn = self._conn
-        if conn is not None and not conn.closed:
-            with (  # it may be closed meanwhile
-                contextlib.suppress(OSError, psycopg.Error),
-                socket.socket(fileno=os.dup(conn.fileno())) as wire,
-            ):
-                wire.shutdown(socket.SHUT_RDWR)
+        cut(self._conn)
 
     def failure(self, error: Exception) -> Failure:
         import psycopg

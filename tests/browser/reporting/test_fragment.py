@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from runbook.reporting.fragment import findings_html
 from tests.browser.reporting.test_report_page import CONTRASTS
-from tests.support import CHROMIUM_FLAGS, require_program
 from tests.unit.reporting.samples import leaky_findings, lock_findings
 
 THEMES = {
@@ -18,15 +16,6 @@ THEMES = {
     "jupyterlab-dark": "background:#111;--jp-content-font-color1:#fff;--jp-content-font-color2:rgba(255,255,255,.7);"
     "--jp-border-color2:#424242;--jp-layout-color2:#424242;--jp-error-color1:#ff8a80",
 }
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = require_program("chromium", package="chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from runbook.reporting.html import render
-from tests.support import CHROMIUM_FLAGS, require_program
 from tests.unit.reporting.hostile import hostile_document, hostile_notebook
 from tests.unit.reporting.samples import SAMPLES
 
@@ -36,15 +34,6 @@ CONTRASTS = """() => {
   }
   return poor;
 }"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = require_program("chromium", package="chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -237,7 +237,7 @@ def _limit(verdict: Verdict, facts: Facts) -> list[Action]:
     kind = "role" if verdict.cause == "P06" else "database"
     details = verdict.details
     name, limit = details.get(kind), int(details.get("limit") or 0)
-    free = max(0, int((facts.usable or 0) * 0.8) - (facts.used or 0))
+    free = _free_slots(facts)
     if free < 1:
         return []
     raised = limit + max(1, min(free, limit))
@@ -248,9 +248,20 @@ def _limit(verdict: Verdict, facts: Facts) -> list[Action]:
             f"{statement} {raised};", undo=f"{statement} {limit};",
             needs="CREATEROLE with ADMIN on the role" if kind == "role" else "owner of the database",
             targets=[{kind: name, "limit": limit, "to": raised}],
-            preconditions=(Precondition(label="the server has room below 80 %", holds=True, value=f"{free} slots"),),
+            preconditions=(_has_room(facts),),
         )
     ]  # fmt: skip
+
+
+def _free_slots(facts: Facts) -> int:
+    """Slots that may be taken before 80 % are in use."""
+    return max(0, int((facts.usable or 0) * 0.8) - (facts.used or 0))
+
+
+def _has_room(facts: Facts) -> Precondition:
+    free = _free_slots(facts)
+    holds = free > 0 if facts.usable else None
+    return Precondition(label="PostgreSQL has room below 80 %", holds=holds, value=f"{free} slots")
 
 
 def _half_open(verdict: Verdict, facts: Facts) -> list[Action]:
@@ -279,31 +290,24 @@ def _pooler(verdict: Verdict, facts: Facts) -> list[Action]:
                      preconditions=(Precondition(label="nobody paused it on purpose within the hour", holds=None),))
         ]  # fmt: skip
     size = int(details.get("pool_size") or 0)
-    free = max(0, int((facts.usable or 0) * 0.8) - (facts.used or 0))
+    free = _free_slots(facts)
     return [
         _by_hand(
             "P10", "pgbouncer.pool_size", f"Raise the pool of database {details.get('database')} for a while",
             f"SET default_pool_size = {size + max(1, min(free, size or 1))};", undo=f"SET default_pool_size = {size};",
             needs="PgBouncer admin",
-            preconditions=(
-                Precondition(label="PostgreSQL has room below 80 %", holds=free > 0 if facts.usable else None,
-                             value=f"{free} slots"),
-            ),
+            preconditions=(_has_room(facts),),
         )
     ]  # fmt: skip
 
 
 def _app_pool(verdict: Verdict, facts: Facts) -> list[Action]:
-    free = max(0, int((facts.usable or 0) * 0.8) - (facts.used or 0))
     return [
         _by_hand(
             "P11", "app.raise_pool", "Raise the application's pool for a while; find who keeps its connections",
             "-- connection_limit and pool_timeout in the application's DATABASE_URL, one instance at a time",
             undo="set the previous pool size again",
-            preconditions=(
-                Precondition(label="PostgreSQL has room below 80 %", holds=free > 0 if facts.usable else None,
-                             value=f"{free} slots"),
-            ),
+            preconditions=(_has_room(facts),),
         )
     ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -261,9 +262,10 @@ def test_an_interrupt_from_the_terminal_ends_the_run_with_a_report_and_orphans_n
 
 
 def _press(group: int, enough: threading.Event) -> None:
-    while not enough.is_set():
-        os.killpg(group, signal.SIGINT)
-        enough.wait(15)
+    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        while not enough.is_set():
+            os.killpg(group, signal.SIGINT)
+            enough.wait(15)
 
 
 class _Specs(KernelSpecManager):

@@ -70,6 +70,7 @@ def test_two_sandboxes_side_by_side(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_down_without_up_does_nothing(tmp_path: Path) -> None:
     Sandbox(tmp_path / "never").down()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

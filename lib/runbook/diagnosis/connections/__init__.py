@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from runbook.diagnosis import verdict
+from runbook.diagnosis import conclusion, verdict
 from runbook.diagnosis.connections import barriers, holders
 from runbook.diagnosis.connections.facts import Facts
 from runbook.diagnosis.connections.limits import Limits
@@ -78,48 +78,16 @@ def _causes(facts: Facts, breached: bool | None) -> list[Cause]:
         barriers.walsenders_used_up(facts),
         holders.superusers_eat_reserve(facts),
     ]
-    causes.append(barriers.genuine_growth(facts, others=_any_other(causes, breached)))
-    return [*causes, _healthy(facts, causes, breached)]
-
-
-def _any_other(causes: Sequence[Cause], breached: bool | None) -> bool | None:
-    """Whether any of these is found; ``None`` when none is and one that applies could not be checked."""
-    if any(verdict.found(verdict.tier(cause, in_compound=True, breached=breached)) for cause in causes):
-        return True
-    return None if _unchecked(causes) else False
-
-
-def _unchecked(causes: Sequence[Cause]) -> list[str]:
-    return [cause.id for cause in causes if cause.applicable and cause.open]
-
-
-def _healthy(facts: Facts, causes: Sequence[Cause], breached: bool | None) -> Cause:
-    """P00: slots below the threshold, connects let in, no waiters, and no other cause found."""
-    bench = Bench(HEALTHY, facts.readings)
-    others, unknown = _any_other(causes, breached), _unchecked(causes)
-    nothing = None if breached is None or (unknown and not breached) else not breached
-    return Cause(
-        id=HEALTHY,
-        name="healthy",
-        gate=bench.fact(
-            "quiet",
-            "no face of the symptom shows, and every cause that applies could be checked",
-            nothing,
-            rests_on=("headroom", "connection"),
-            otherwise="refutes",
-            reason=facts.blind or (f"could not be checked: {', '.join(unknown)}" if unknown else ""),
-        ),
-        clauses=(
-            bench.fact(
-                "no_cause",
-                "no other cause found",
-                None if others is None else not others,
-                rests_on=("headroom",),
-                otherwise="refutes",
-            ),
-        ),
-        share=1.0,
+    causes.append(barriers.genuine_growth(facts, others=conclusion.any_other(causes, breached)))
+    healthy = conclusion.healthy(
+        Bench(HEALTHY, facts.readings),
+        "healthy",
+        causes,
+        breached=breached,
+        rests_on=("headroom", "connection"),
+        blind=facts.blind,
     )
+    return [*causes, healthy]
 
 
 def _edges(facts: Facts, causes: Sequence[Cause]) -> list[tuple[str, str]]:
@@ -152,15 +120,8 @@ def _impact(facts: Facts, verdicts: Sequence[Verdict], symptom_faces: Sequence[F
 
 
 def _not_checked(taken: Readings, causes: Sequence[Cause], facts: Facts) -> list[NotChecked]:
-    """Readings that failed, each with the causes whose gate rests on it; one line a source, state and reason."""
-    grouped: dict[tuple[str, str, str], set[str]] = {}
-    for reading in taken.failed():
-        blocks = {c.id for c in causes if c.gate.reading == "unknown" and reading.name in c.gate.source.split(", ")}
-        grouped.setdefault((reading.source, reading.state, reading.reason), set()).update(blocks)
-    found = [
-        NotChecked(source=source, state=state, reason=reason, blocks=sorted(blocks))  # type: ignore[arg-type]
-        for (source, state, reason), blocks in grouped.items()
-    ]
+    """What could not be read; sessions that this role cannot see come first."""
+    found = conclusion.not_checked(taken, causes)
     if facts.blind:
         blocked = sorted(c.id for c in causes if c.applicable and c.gate.reading == "unknown")
         found.insert(0, NotChecked(source=POSTGRESQL, state="permission_denied", reason=facts.blind, blocks=blocked))

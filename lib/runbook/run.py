@@ -8,7 +8,6 @@ A run holds diagnosing credentials only.
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import threading
@@ -16,20 +15,20 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook import settings as settings_module
+from runbook import views
+from runbook.ahead import Ahead
 from runbook.connectors.base import Context, utc_now
+from runbook.connectors.systems import Systems
 from runbook.recording import Recorder
 from runbook.redaction import Redactor, environment_secrets
-from runbook.result import RESULT_MIME, Findings, Reading
+from runbook.result import Findings, Reading
 
 if TYPE_CHECKING:
-    from runbook.connectors.pgbouncer import PgBouncer
-    from runbook.connectors.postgres import Postgres
-    from runbook.connectors.shell import Shell
+    from runbook.reporting.charts import Chart
     from runbook.settings import Settings
 
 Diagnosis = Callable[[Sequence[Reading], Mapping[str, Any]], Findings]
@@ -112,7 +111,7 @@ def _register_magics() -> None:
         shell.extension_manager.load_extension("runbook.magics")
 
 
-class Run:
+class Run(Systems):
     """One run: its parameters, its connectors, its readings, what it concludes."""
 
     def __init__(self, lease: Lease, parameters: Mapping[str, Any]) -> None:
@@ -120,10 +119,11 @@ class Run:
         self.runbook = lease.runbook
         self.parameters = dict(parameters)
         self.alert = lease.alert
-        self.settings = lease.settings
-        self.findings: Findings | None = None
         secrets = [*lease.settings.secrets(), *environment_secrets(os.environ)]
-        self.context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets))
+        context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets))
+        super().__init__(context, lease.settings)
+        self.findings: Findings | None = None
+        self._ahead = Ahead()
         self._sampler: _Sampler | None = None
         self.started_at = self.context.now()
         self.window = _window(self.started_at, self.parameters)
@@ -133,27 +133,13 @@ class Run:
         """All readings so far."""
         return self.context.recorder.readings
 
-    @cached_property
-    def postgres(self) -> Postgres:
-        """The PostgreSQL under diagnosis."""
-        from runbook.connectors.postgres import Postgres
+    def ahead(self, **takes: Callable[[], Reading]) -> None:
+        """Begin these fetches now, by name, while the notebook goes on; :meth:`fetch` gives their readings."""
+        self._ahead.begin(takes)
 
-        section = self.settings.postgres
-        return Postgres(self.context, _clear(section.dsn), _clear(section.reserve_dsn))
-
-    @cached_property
-    def pgbouncer(self) -> PgBouncer:
-        """The pooler before it."""
-        from runbook.connectors.pgbouncer import PgBouncer
-
-        return PgBouncer(self.context, _clear(self.settings.postgres.pgbouncer_dsn))
-
-    @cached_property
-    def shell(self) -> Shell:
-        """Commands on this host."""
-        from runbook.connectors.shell import Shell
-
-        return Shell(self.context)
+    def fetch(self, name: str) -> Reading:
+        """The reading that :meth:`ahead` began under that name; taken anew when the cell is run again."""
+        return self._ahead.fetch(name)
 
     def sample(self, take: Callable[[], object], *, samples: int, seconds: float) -> None:
         """Call ``take`` ``samples`` times, ``seconds`` apart, while the notebook goes on; the first time is now."""
@@ -168,17 +154,16 @@ class Run:
     def conclude(self, diagnose: Diagnosis) -> None:
         """Hand the readings to ``diagnose`` and display its findings as the run's result."""
         self.wait_for_samples()
+        self._ahead.wait()
         self.findings = diagnose(self.readings, self.parameters)
-        self._display(self.findings)
+        views.result(self.findings)
 
     # -- what a cell shows ------------------------------------------------------------------------------------------
 
     def show(self, reading: Reading | None, caption: str = "") -> None:
         """Show a reading: its rows, or why it is unknown."""
-        from runbook.reporting.readings import reading_html
-
         if reading is not None:
-            self._html(reading_html(reading, caption=caption))
+            views.reading(reading, caption)
 
     def last(self, name: str) -> Reading | None:
         """The latest reading of that name."""
@@ -212,84 +197,42 @@ class Run:
         """Begin of the window, ISO 8601 in UTC to the second."""
         return self.window[0].isoformat(timespec="seconds")
 
-    def connections_chart(self) -> Any:
+    def connections_chart(self) -> Chart | None:
         """Sessions by state against the limit; nothing when they are unknown."""
-        from collections import Counter
-
-        from runbook.reporting.charts import connections_by_state
-
-        headroom, sessions = self.last_row("headroom"), self.last("sessions")
-        if headroom is None or headroom["hidden_rows"] or sessions is None or not sessions.known:
-            return None
-        return connections_by_state(
-            Counter(
-                "waiting for a lock" if s.get("wait_event_type") == "Lock" else str(s["state"]) for s in sessions.rows
-            ),
-            usable=int(headroom["usable"]),
-            max_connections=int(headroom["max_connections"]),
-            threshold_share=float(self.parameters.get("threshold_percent", 80)) / 100,
-        )
+        share = float(self.parameters.get("threshold_percent", 80)) / 100
+        return views.connections_chart(self.last_row("headroom"), self.last("sessions"), threshold_share=share)
 
     def show_lock_tree(self, blockers: Reading) -> None:
         """Show the ``blockers`` reading from the root down."""
-        from runbook.diagnosis.locks import forest
-        from runbook.reporting.readings import lock_tree_html
-
         if blockers.known and blockers.rows:
-            self._html(lock_tree_html(forest(blockers.rows).lines()))
+            views.lock_tree(blockers)
         else:
             self.show(blockers, "Lock waits")
 
     def show_actions(self) -> None:
         """Show the proposed actions with what to copy."""
-        from runbook.reporting.readings import actions_html
-
-        self._html(actions_html([] if self.findings is None else self.findings.as_dict()["actions"]))
+        views.actions(self.findings)
 
     def show_checks(self, checks: Sequence[Mapping[str, Any]]) -> None:
         """Show guards that are or are not in place."""
-        from runbook.reporting.tables import table_html
-
-        words = {True: "yes", False: "no", None: "unknown"}
-        self._html(table_html([{**c, "holds": words[c["holds"]]} for c in checks], caption="Guards"))
+        views.checks(checks)
 
     def show_message(self) -> None:
         """Show a draft for the incident channel."""
-        from runbook.reporting.readings import message_draft
-
         if self.findings is not None:
-            self._html(f"<pre>{html.escape(message_draft(self.findings.as_dict(), self.runbook))}</pre>")
-
-    @staticmethod
-    def _html(text: str) -> None:
-        from IPython.display import HTML, display
-
-        display(HTML(text))
-
-    def _display(self, findings: Findings) -> None:
-        from IPython.display import display
-
-        from runbook.reporting.fragment import findings_html
-
-        plain = findings.as_dict()
-        leading = [f"{v['cause']} {v['name']} ({v['tier']})" for v in plain["verdict"] if v["tier"] == "confirmed"]
-        text = f"{findings.outcome}: {', '.join(leading) or 'no confirmed cause'}"
-        display({RESULT_MIME: plain, "text/html": findings_html(plain), "text/plain": text}, raw=True)
+            views.message(self.findings, self.runbook)
 
     def close(self) -> None:
         """Give back what the run holds."""
         if self._sampler is not None:
             self._sampler.cancel()
+        self._ahead.close()
         if "postgres" in self.__dict__:
             self.postgres.close()
         self.context.recorder.close()
 
     def __repr__(self) -> str:
         return f"run {self.id} of {self.runbook}, window {self.window[0]:%Y-%m-%d %H:%M} to {self.window[1]:%H:%M} UTC"
-
-
-def _clear(secret: Any) -> str | None:
-    return secret.get_secret_value() if secret is not None else None
 
 
 def _window(now: datetime, parameters: Mapping[str, Any]) -> tuple[datetime, datetime]:

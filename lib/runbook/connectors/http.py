@@ -22,7 +22,6 @@ from urllib.parse import quote, urlsplit
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
-from runbook import __version__
 from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
 from runbook.result import Reading, ReadingState
 
@@ -289,7 +288,7 @@ def shown(path: str, params: Params | None = None) -> str:
     return f"GET {path}" + (f"?{asked}" if asked else "")
 
 
-_HEADERS = {"User-Agent": f"runbook/{__version__}", "Accept": "application/json"}
+_HEADERS = {"User-Agent": "runbook", "Accept": "application/json"}
 
 
 @cache

@@ -7,7 +7,7 @@ engineer does, fetches anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from runbook.result import Reading
 
@@ -48,8 +48,7 @@ class Ahead:
 
     def wait(self) -> None:
         """Return when everything that was begun is in; an error of ours is raised in the cell that asks for it."""
-        for begun in self._begun.values():
-            begun.exception()
+        wait(self._begun.values())
 
     def close(self) -> None:
         """Begin nothing more; what is under way ends by its own limit."""

@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 TEXT_CHARACTERS = 500
 """A longer text of a vendor is cut."""
-_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
+# The end of a domain has no digits, and that of a release such as app@1.4.0 has.
+_EMAIL = re.compile(r"[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}\b")
 _FAR_AHEAD = 1e11
 """Seconds since 1970 in the year 5138; a larger number counts milliseconds."""
 
@@ -36,11 +37,18 @@ def inside(value: Any, *path: str) -> Any:
 
 
 def text(value: Any) -> str | None:
-    """A text, cut to :data:`TEXT_CHARACTERS` and without e-mail addresses; a number as its digits."""
+    """A name or an identifier, cut to :data:`TEXT_CHARACTERS`; a number as its digits."""
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         return None
-    plain = _EMAIL.sub("[e-mail]", str(value)[: 4 * TEXT_CHARACTERS])
+    plain = str(value)
     return plain if len(plain) <= TEXT_CHARACTERS else plain[:TEXT_CHARACTERS] + "…"
+
+
+def prose(value: Any) -> str | None:
+    """A text that somebody or something wrote, without the e-mail addresses in it; cut as well."""
+    if not isinstance(value, str):
+        return None
+    return text(_EMAIL.sub("[e-mail]", value[: 4 * TEXT_CHARACTERS].strip()))
 
 
 def number(value: Any) -> float | None:
@@ -86,8 +94,8 @@ def zulu(at: datetime) -> str:
 
 
 def first_line(value: Any) -> str | None:
-    """First line of a text."""
-    return text(value.strip().split("\n", 1)[0]) if isinstance(value, str) else None
+    """First line of what somebody wrote."""
+    return prose(value.strip().split("\n", 1)[0]) if isinstance(value, str) else None
 
 
 def objects(value: Any) -> list[dict[str, Any]]:

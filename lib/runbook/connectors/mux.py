@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from runbook.connectors.answers import collected, fetched, inside, instant, known, number, text, whole
+from runbook.connectors.answers import collected, fetched, inside, instant, known, number, prose, text, whole
 from runbook.connectors.base import Context, Fetched
 from runbook.connectors.http import Exchange, HttpConnector, as_rows, shown
 from runbook.connectors.video import VideoStatus, video_row
@@ -86,7 +86,7 @@ def _asset(item: dict[str, Any], now: datetime) -> dict[str, Any]:
         reference=text(item.get("passthrough")) or text(inside(item, "meta", "external_id")),
         creator=text(inside(item, "meta", "creator_id")),
         error_code=text(inside(item, "errors", "type")),
-        error_message=text("; ".join(m for m in messages if isinstance(m, str)))
+        error_message=prose("; ".join(m for m in messages if isinstance(m, str)))
         if isinstance(messages, list)
         else None,
         upload_id=text(item.get("upload_id")),
@@ -100,7 +100,7 @@ def _upload(item: dict[str, Any]) -> dict[str, Any]:
         "status": known(item.get("status"), _UPLOADS, "unknown"),
         "asset_id": text(item.get("asset_id")),
         "error_type": text(inside(item, "error", "type")),
-        "error_message": text(inside(item, "error", "message")),
+        "error_message": prose(inside(item, "error", "message")),
         "timeout_seconds": whole(item.get("timeout")),
         "cors_origin": text(item.get("cors_origin")),
     }

@@ -18,6 +18,7 @@ from runbook.connectors.answers import (
     iso,
     number,
     objects,
+    prose,
     text,
     together,
     unread,
@@ -215,7 +216,7 @@ def _event(issue_id: str, event: dict[str, Any]) -> dict[str, Any]:
         "environment": text(tags.get("environment")),
         "transaction": text(tags.get("transaction")),
         "exception_type": text(thrown.get("type") or inside(event, "metadata", "type")),
-        "exception_value": text(thrown.get("value") or inside(event, "metadata", "value")),
+        "exception_value": prose(thrown.get("value") or inside(event, "metadata", "value")),
         "frames": [_frame(frame) for frame in reversed(frames[-FRAMES:])],
         # A URL is full of people's data, and the transaction says which route it was.
         "tags": kept_labels({key: value for key, value in tags.items() if key != "url"}, also=TAGS),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from runbook.connectors.answers import first_line, inside, instant, iso, known, objects, text, together
+from runbook.connectors.answers import first_line, inside, instant, iso, known, objects, prose, text, together
 from runbook.connectors.base import Context, Failure, Fetched
 from runbook.connectors.http import Exchange, HttpConnector, Malformed, shown
 from runbook.result import Reading
@@ -106,7 +106,7 @@ def _statuspage(summary: dict[str, Any], past: list[dict[str, Any]], edge: datet
     incidents = {text(item.get("id")): _incident(item) for item in [*objects(summary.get("incidents")), *recent]}
     return {
         "indicator": known(inside(summary, "status", "indicator"), _INDICATORS, "unknown"),
-        "description": text(inside(summary, "status", "description")),
+        "description": prose(inside(summary, "status", "description")),
         "components": [
             {"name": text(item.get("name")), "status": text(item.get("status")) or "unknown"}
             for item in components

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from runbook.connectors.answers import collected, fetched, inside, instant, iso, known, number, text, zulu
+from runbook.connectors.answers import collected, fetched, inside, instant, iso, known, number, prose, text, zulu
 from runbook.connectors.base import Context, Failure, Fetched, Unavailable
 from runbook.connectors.http import Exchange, HttpConnector, Refused, as_object, as_rows, segment, shown
 from runbook.connectors.video import VideoStatus, video_row
@@ -17,6 +17,8 @@ PAGE = 1000
 """Cloudflare gives no more videos in one answer."""
 PAGES = 3
 LIMIT_SECONDS = 10.0
+_REFUSED = ("1000", "9109", "10000")
+"""Cloudflare's codes for a credential that it does not take."""
 _STATUSES: dict[str, VideoStatus] = {
     "pendingupload": "waiting",
     "downloading": "processing",
@@ -98,8 +100,8 @@ def _result(envelope: dict[str, Any]) -> Any:
     if envelope.get("success") is False:
         errors = envelope.get("errors")
         first = errors[0] if isinstance(errors, list) and errors else {}
-        reason = text(inside(first, "message")) or "not successful"
-        raise Unavailable(Failure(state="partial", reason=reason, code=text(inside(first, "code")) or ""))
+        reason, code = prose(inside(first, "message")) or "not successful", text(inside(first, "code")) or ""
+        raise Unavailable(Failure(state="auth_failed" if code in _REFUSED else "partial", reason=reason, code=code))
     return envelope.get("result")
 
 
@@ -116,7 +118,7 @@ def _video(item: dict[str, Any], now: datetime) -> dict[str, Any]:
         creator=text(item.get("creator")),
         # The documented sample of the webhook spells it in the second way.
         error_code=text(inside(status, "errorReasonCode")) or text(inside(status, "errReasonCode")),
-        error_message=text(inside(status, "errorReasonText")) or text(inside(status, "errReasonText")),
+        error_message=prose(inside(status, "errorReasonText")) or prose(inside(status, "errReasonText")),
         upload_id=None,
         progress_percent=number(inside(status, "pctComplete")),
     )

@@ -20,6 +20,8 @@ import structlog
 from runbook.embedded import EmbeddedPostgres
 from runbook.errors import SandboxError
 from runbook.sandbox import holder, patient, processes
+from runbook.sandbox.vendors import credentials
+from runbook.sandbox.vendors.control import Vendors
 from runbook.settings import ENV_PREFIX, data_dir
 
 if TYPE_CHECKING:
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SIMULATOR_MODULE = "runbook.sandbox.discord"
+SIMULATOR_MODULE = "runbook.sandbox.vendors"
 
 
 class Sandbox:
-    """A patient and a Discord simulator.
+    """A patient and a simulator of the vendors.
 
     Parameters
     ----------
@@ -58,7 +60,7 @@ class Sandbox:
             state = self._read_state()
             if "passwords" not in state:
                 state["passwords"] = self._create_patient()
-            if not processes.is_running(state.get("discord_pid"), SIMULATOR_MODULE):
+            if not processes.is_running(state.get("vendors_pid"), SIMULATOR_MODULE):
                 state |= self._start_simulator()
             self.app_log.touch(mode=0o600)
             self._write_state(state)
@@ -75,7 +77,7 @@ class Sandbox:
             return
         if holder.injected(self.directory):
             holder.abandon(self.directory)
-        processes.end(self._read_state().get("discord_pid"), SIMULATOR_MODULE)
+        processes.end(self._read_state().get("vendors_pid"), SIMULATOR_MODULE)
         self._server.remove()
         shutil.rmtree(self.directory)
         log.info("sandbox down", directory=str(self.directory))
@@ -89,16 +91,16 @@ class Sandbox:
         self.down()
 
     def status(self) -> dict[str, Any]:
-        """What runs: ``{up, directory, patient: {pid, port} | null, discord: {pid, url} | null, fault}``."""
+        """What runs: ``{up, directory, patient: {pid, port} | null, vendors: {pid, url} | null, fault}``."""
         state = self._read_state() if self.directory.is_dir() else {}
         pid = self._server.pid
-        discord = state.get("discord_pid")
-        simulated = processes.is_running(discord, SIMULATOR_MODULE)
+        vendors = state.get("vendors_pid")
+        simulated = processes.is_running(vendors, SIMULATOR_MODULE)
         return {
             "up": pid is not None and simulated,
             "directory": str(self.directory),
             "patient": {"pid": pid, "port": self._server.port} if pid is not None else None,
-            "discord": {"pid": discord, "url": f"http://127.0.0.1:{state['discord_port']}"} if simulated else None,
+            "vendors": {"pid": vendors, "url": f"http://127.0.0.1:{state['vendors_port']}"} if simulated else None,
             "fault": holder.injected(self.directory),
         }
 
@@ -159,10 +161,16 @@ class Sandbox:
         with psycopg.connect(dsn, autocommit=True, application_name="runbook:sandbox", connect_timeout=10) as opened:
             yield opened
 
+    @property
+    def vendors(self) -> Vendors:
+        """What tells the simulated vendors how to fare."""
+        state = self._read_state()
+        return Vendors(f"http://127.0.0.1:{state['vendors_port']}", state["vendors_token"])
+
     def settings(self) -> dict[str, Any]:
         """The settings, by section, that point the product at this sandbox. They hold passwords."""
         state = self._read_state()
-        url = f"http://127.0.0.1:{state['discord_port']}/api/webhooks/1/{state['discord_token']}"
+        vendors = credentials.settings(f"http://127.0.0.1:{state['vendors_port']}", state["vendors_token"])
         return {
             "postgres": {
                 "dsn": self.dsn("monitor"),
@@ -170,7 +178,7 @@ class Sandbox:
                 "reserve_dsn": self.dsn("reserve"),
             },
             "app": {"log_paths": [str(self.app_log)]},
-            "discord": {"webhook_url": url},
+            **vendors,
         }
 
     # -- helpers --------------------------------------------------------------------------------
@@ -192,9 +200,9 @@ class Sandbox:
 
         token = secrets.token_urlsafe(16)
         child = processes.spawn(
-            SIMULATOR_MODULE, {"token": token}, log=self.directory / "discord.log", owned=self._owned
+            SIMULATOR_MODULE, {"token": token}, log=self.directory / "vendors.log", owned=self._owned
         )
-        return {"discord_pid": child.pid, "discord_port": child.greeting["port"], "discord_token": token}
+        return {"vendors_pid": child.pid, "vendors_port": child.greeting["port"], "vendors_token": token}
 
     def _read_state(self) -> dict[str, Any]:
         try:

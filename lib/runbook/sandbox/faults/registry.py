@@ -18,7 +18,7 @@ import structlog
 from runbook.errors import SandboxError
 from runbook.sandbox.faults import state
 from runbook.sandbox.faults.scene import Scene
-from runbook.sandbox.sandbox import ALL, System
+from runbook.sandbox.sandbox import ALL, DATABASE, System
 
 if TYPE_CHECKING:
     from runbook.catalog import Runbook
@@ -235,7 +235,7 @@ def known(runbook: Runbook) -> list[str]:
 def systems(runbook: Runbook) -> tuple[System, ...]:
     """What of the sandbox the faults of this runbook take place in."""
     needing = [one for one in _registry().values() if _is_for(one, runbook) and not one.needs_only_database]
-    return ALL if needing else ("database",)
+    return ALL if needing else DATABASE
 
 
 def suits(id: str, runbook: Runbook) -> bool:

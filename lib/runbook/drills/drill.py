@@ -41,7 +41,7 @@ def run_drills(
     runbook
         Name of the runbook.
     faults
-        Fault ids; default: all that the sandbox knows.
+        Fault ids; default: all that the sandbox knows for this runbook.
     at_defaults
         Ids among them that run at the notebook's own thresholds, in real length. The others run scaled.
     progress
@@ -58,7 +58,7 @@ def run_drills(
         A fault is unknown, or the sandbox itself does not work.
     """
     chosen = catalog.load(runbook)
-    plans = [plan(fault) for fault in (faults if faults is not None else known())]
+    plans = [plan(fault, causes=chosen.causes) for fault in (faults if faults is not None else known(chosen))]
     tell = progress or (lambda line: None)
     skipped = [{"fault": p.id, "reason": lacking} for p in plans if (lacking := p.missing())]
     scores: list[Score] = []
@@ -82,9 +82,19 @@ def run_drills(
     }
 
 
-def rotating_few(count: int, *, day: date, among: Iterable[str] | None = None) -> list[str]:
+def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several reports as one."""
+    return {
+        "results": [result for report in reports for result in report["results"]],
+        "passed": sum(report["passed"] for report in reports),
+        "failed": sum(report["failed"] for report in reports),
+        "skipped": [item for report in reports for item in report["skipped"]],
+    }
+
+
+def rotating_few(count: int, *, day: date, among: Iterable[str]) -> list[str]:
     """The faults whose turn it is to run in real length that day, so that over time each does."""
-    ids = list(among if among is not None else known())
+    ids = list(among)
     return [ids[(day.toordinal() * count + offset) % len(ids)] for offset in range(min(count, len(ids)))]
 
 

@@ -15,7 +15,7 @@ def no_pg_monitor(scene: Scene) -> None:
 @handicap("sentry_401", "Sentry refuses the token", tried_with="E03", blinds=False, unknown=("sentry",))
 def sentry_401(scene: Scene) -> None:
     """The token was revoked: no issue is seen, which is not the same as none."""
-    scene.settings.setdefault("sentry", {})["token"] = "revoked"
+    scene.settings.setdefault("sentry", {})["token"] = "revoked"  # noqa: S105 - a token that is none
 
 
 @handicap("no_access_log", "requests are counted nowhere", tried_with="E01", unknown=("traffic",))

@@ -19,7 +19,18 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, Field
 
 from runbook.sandbox.vendors import webhooks
-from runbook.sandbox.vendors.base import Facts, Route, Row, Vendor, now, number, same, whole
+from runbook.sandbox.vendors.base import (
+    Facts,
+    Route,
+    Row,
+    Vendor,
+    basic_pair,
+    json_object,
+    now,
+    number,
+    same,
+    whole,
+)
 from runbook.sandbox.vendors.credentials import Credentials
 
 _KEPT = 500
@@ -143,7 +154,7 @@ class Mux(Vendor[MuxFacts]):
         path = request.url.path.removeprefix(self.base)
         if not path.startswith("/video/v1/"):
             return None
-        if not same(_pair(request), f"{self.credentials.mux_id}:{self.credentials.mux_secret}"):
+        if not same(basic_pair(request), f"{self.credentials.mux_id}:{self.credentials.mux_secret}"):
             return self.said(401)
         return self.said(503) if self.facts.mode == "outage" else None
 
@@ -202,7 +213,7 @@ class Mux(Vendor[MuxFacts]):
         return JSONResponse({"data": [{"settings": settings, "file": file}]})
 
     async def _create_asset(self, request: Request) -> Response:
-        body = await _json_object(request)
+        body = await json_object(request)
         inputs = body.get("inputs") or body.get("input") or []
         url = inputs[0].get("url") if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict) else None
         if self.facts.mode == "quota":
@@ -285,7 +296,7 @@ class Mux(Vendor[MuxFacts]):
         return JSONResponse({"data": self._upload_object(request, upload)}) if upload else self.said(404)
 
     async def _create_upload(self, request: Request) -> Response:
-        body = await _json_object(request)
+        body = await json_object(request)
         if self.facts.mode == "quota":
             return self._invalid("The plan's limit of assets has been reached.")
         wanted = body.get("new_asset_settings") or {}
@@ -374,26 +385,8 @@ def _asset(asset: Asset) -> dict[str, Any]:
     }
 
 
-def _pair(request: Request) -> str:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return ""
-    try:
-        return base64.b64decode(value, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
-
-
 def _cursor(text: str | None) -> int:
     try:
         return int(base64.urlsafe_b64decode(text or "MA==").decode())
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return 0
-
-
-async def _json_object(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body())
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from runbook.sandbox.vendors.base import number, stamp
 
 if TYPE_CHECKING:
-    from runbook.sandbox.vendors.sentry import Deploy, Issue, Release
+    from runbook.sandbox.vendors.sentry_facts import Deploy, Issue, Release
 
 _FRAME = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+))?(?: in (?P<function>.+))?")
 

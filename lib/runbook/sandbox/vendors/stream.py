@@ -14,7 +14,7 @@ from runbook.sandbox.vendors.base import Facts, Route, Row, Vendor, instant, num
 from runbook.sandbox.vendors.credentials import ACCOUNT
 
 _MOST = 1000
-_CODES = {400: 10005, 401: 10001, 403: 10000, 404: 10003, 429: 971}
+_CODES = {400: 10005, 401: 10001, 403: 10000, 404: 10003, 429: 10429}
 _WORDS = {
     401: "Unable to authenticate request",
     403: "Authentication error",

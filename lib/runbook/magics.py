@@ -59,7 +59,9 @@ def _sh_arguments() -> _Arguments:
     parser = _Arguments(prog="%%sh", add_help=False)
     parser.add_argument("name", type=_name, help="variable that the result is bound to")
     parser.add_argument("variables", nargs="*", help="variables that become $1, $2 …")
-    parser.add_argument("--on", choices=("here", "postgres"), default="here", help="the host that it looks at")
+    parser.add_argument(
+        "--on", choices=("here", "postgres", "workers"), default="here", help="the host that it looks at"
+    )
     return parser
 
 
@@ -76,11 +78,13 @@ class RunbookMagics(Magics):
 
     @cell_magic
     def sh(self, line: str, cell: str) -> None:
-        """``%%sh NAME [VARIABLE …] [--on postgres]``: a shell text, variables as positional arguments."""
+        """``%%sh NAME [VARIABLE …] [--on postgres|workers]``: a shell text, variables as positional arguments."""
         arguments = _sh_arguments().parse_line(line)
         run = current()
         values = [text for name in arguments.variables for text in _texts(self._variable(name))]
-        if arguments.on == "postgres" and not run.postgres.is_local:
+        if arguments.on == "workers":
+            self._keep(arguments.name, run.hosts.script(arguments.name, cell, values))
+        elif arguments.on == "postgres" and not run.postgres.is_local:
             reason = f"no shell on the database host ({run.postgres.target})"
             self._keep(arguments.name, run.shell.elsewhere(arguments.name, cell, reason))
         else:

@@ -13,7 +13,8 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -26,6 +27,18 @@ MAX_LINES = 5000
 POLL_SECONDS = 0.1
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 """All that a command sees of our environment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a command printed and how it ended, wherever it ran."""
+
+    out: bytes
+    err: bytes
+    #: Exit status; −n when signal n ended it.
+    status: int
+    #: Whether ``out`` was cut at its cap.
+    cut: bool = False
 
 
 class Shell(Connector):
@@ -48,33 +61,17 @@ class Shell(Connector):
 
     def script(self, name: str, text: str, arguments: Sequence[str] = ()) -> Reading:
         """A ``%%sh`` cell: ``/bin/sh`` runs its text, the arguments are ``$1``, ``$2`` …"""
-        return self.run(name, ["/bin/sh", "-u", "-c", text, name, *arguments])
+        return self.run(name, script_argv(name, text, arguments))
 
     def elsewhere(self, name: str, text: str, reason: str) -> Reading:
         """A command that would have to run on a host that we have no shell on."""
         return self.missing(name, text, Failure(state="not_configured", reason=reason))
 
     def _fetch(self, argv: list[str], limit_seconds: float) -> Fetched:
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                env=ENVIRONMENT,
-                start_new_session=True,
-            )
-        except ValueError as error:  # an argument with a NUL in it, or that is no text
-            raise Unavailable(Failure(state="partial", reason=f"not run: {error}")) from None
+        return interpreted(execute(argv, limit_seconds=limit_seconds, started=self._began))
+
+    def _began(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        try:
-            out, err, ended = _collected(process, time.monotonic() + limit_seconds)
-        finally:
-            _end(process)
-        if ended == "late":
-            raise Unavailable(Failure(state="timeout", reason=f"not done within {limit_seconds:g} s"))
-        return _fetched(out, err, process.returncode, cut=ended == "full")
 
     def abort(self) -> None:
         """End the command with everything that it started."""
@@ -84,11 +81,56 @@ class Shell(Connector):
                 os.killpg(process.pid, signal.SIGKILL)
 
     def failure(self, error: Exception) -> Failure:
-        if isinstance(error, FileNotFoundError):
-            return Failure(state="not_configured", reason=f"{error.filename} is not installed", code="ENOENT")
-        if isinstance(error, PermissionError):
-            return Failure(state="permission_denied", reason=str(error.strerror), code="EACCES")
-        return Failure(state="partial", reason=str(error))
+        return not_started(error)
+
+
+def script_argv(name: str, text: str, arguments: Sequence[str] = ()) -> list[str]:
+    """A ``%%sh`` cell as a command: its text is the author's, what is in ``arguments`` is data."""
+    return ["/bin/sh", "-u", "-c", text, name, *arguments]
+
+
+def not_started(error: Exception) -> Failure:
+    """Why a command could not be started on this host."""
+    if isinstance(error, FileNotFoundError):
+        return Failure(state="not_configured", reason=f"{error.filename} is not installed", code="ENOENT")
+    if isinstance(error, PermissionError):
+        return Failure(state="permission_denied", reason=str(error.strerror), code="EACCES")
+    return Failure(state="partial", reason=str(error))
+
+
+def execute(
+    argv: Sequence[str], *, limit_seconds: float, started: Callable[[subprocess.Popen[bytes]], None] | None = None
+) -> Output:
+    """What ``argv`` printed on this host; with everything that it started it has ended when this returns.
+
+    Raises
+    ------
+    Unavailable
+        It was not done in time, or an argument cannot be one.
+    OSError
+        It could not be started.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+    except ValueError as error:  # an argument with a NUL in it, or that is no text
+        raise Unavailable(Failure(state="partial", reason=f"not run: {error}")) from None
+    if started is not None:
+        started(process)
+    try:
+        out, err, ended = _collected(process, time.monotonic() + limit_seconds)
+    finally:
+        _end(process)
+    if ended == "late":
+        raise Unavailable(Failure(state="timeout", reason=f"not done within {limit_seconds:g} s"))
+    return Output(out=out, err=err, status=process.returncode, cut=ended == "full")
 
 
 def _collected(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes, str]:
@@ -141,14 +183,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def _fetched(out: bytes, err: bytes, status: int, *, cut: bool) -> Fetched:
-    text = out.decode("utf-8", "replace").replace("\x00", "")
-    if cut:  # the last line is half a line, and half a secret is not recognised as one
+def interpreted(output: Output) -> Fetched:
+    """The rows of what a command printed; an exit status other than 0 makes them partial.
+
+    Raises
+    ------
+    Unavailable
+        The command is not installed.
+    """
+    text = output.out.decode("utf-8", "replace").replace("\x00", "")
+    if output.cut:  # the last line is half a line, and half a secret is not recognised as one
         text = text.rpartition("\n")[0]
     rows, more = parse_lines(text)
-    said = err[:4096].decode("utf-8", "replace").strip().split("\n")[0]
-    if cut:
+    said = output.err[:4096].decode("utf-8", "replace").strip().split("\n")[0]
+    if output.cut:
         return Fetched(value=rows, partial=f"only the first {MAX_OUTPUT_BYTES:,} bytes")
+    status = output.status
     if status == 127 and not rows:
         raise Unavailable(Failure(state="not_configured", reason=said or "command not found", code="127"))
     partial = f"only the first {MAX_LINES} lines" if more else ""

@@ -1,0 +1,365 @@
+"""Lines of an access log as requests: JSON, one object a line, or nginx's ``combined``; bad lines are counted, never
+an error.
+
+Query strings are dropped and ids in paths replaced before anybody sees them: they are people's data. What a line does
+not carry is ``None``, which is *unknown*.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+MAX_LINE_BYTES = 65_536
+"""A longer line is no request."""
+MAX_TEXT = 200
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_COMBINED = re.compile(
+    r'(?P<client>\S+) \S+ (?P<user>.*?) \[(?P<time>[^\]]{20,40})\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) '
+    r"(?:\d+|-)(?:\s|\Z)"
+)
+_NGINX_TIME = re.compile(r"(\d{1,2})/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
+_NUMBER = re.compile(r"\d{1,19}(?:\.\d{1,9})?")
+_EARLIEST, _LATEST = 946684800.0, 4102444800.0  # the years 2000 to 2100
+_CLOSED_BY_CLIENT = 499
+
+FIELDS = (
+    "time", "method", "path", "status", "duration_ms", "bytes", "client", "user", "release", "instance", "upstream",
+    "upstream_status", "upstream_connect_time",
+)  # fmt: skip
+"""Fields of the JSON form. ``duration_seconds`` may be mapped as well, for logs that have it in that unit."""
+
+
+class Request(NamedTuple):
+    """One request as its line tells it."""
+
+    #: Seconds since 1970.
+    at: float
+    status: int
+    duration_ms: float | None
+    client: str | None
+    user: str | None
+    method: str | None
+    #: As logged, without its query; :func:`route` makes it presentable.
+    path: str | None
+    release: str | None
+    instance: str | None
+    #: Hosts that the request was passed to, as logged: ``a, b : c`` after retries.
+    upstream: str | None
+    #: Their answers; ``-`` = none came, ``None`` = the line does not tell.
+    upstream_status: str | None
+    #: Seconds to connect; ``-`` = no connection, ``None`` = the line does not tell.
+    upstream_connect_time: str | None
+
+
+@dataclass(kw_only=True)
+class Parsed:
+    """What a stretch of log holds."""
+
+    requests: list[Request] = field(default_factory=list)
+    #: Lines that are no request.
+    unparsed: int = 0
+    #: How many lines were of which format.
+    formats: dict[str, int] = field(default_factory=dict)
+    #: Time of the earliest request, whether it was kept or not.
+    oldest: float | None = None
+    #: And of the latest.
+    newest: float | None = None
+
+    @property
+    def format(self) -> str:
+        """The format of most lines; empty when no line could be read."""
+        return max(self.formats, key=lambda name: self.formats[name], default="")
+
+
+class Parser:
+    """Turns lines into requests.
+
+    Parameters
+    ----------
+    form
+        ``json``, ``combined``, or empty: each line is taken for what it looks like.
+    names
+        Names in the JSON of fields that are called otherwise there; a dot leads into an object.
+    """
+
+    def __init__(self, form: str = "", names: Mapping[str, str] | None = None) -> None:
+        self._form = form
+        given = names or {}
+        self._take = {name: _getter(given.get(name, name)) for name in FIELDS}
+        self._seconds = _getter(given["duration_seconds"]) if "duration_seconds" in given else None
+
+    def request(self, line: bytes) -> tuple[str, Request] | None:
+        """Format and request of one line; ``None`` when it is none."""
+        if len(line) > MAX_LINE_BYTES:
+            return None
+        text = line.decode("utf-8", "replace").strip()
+        if self._form != "combined" and text.startswith("{"):
+            made = self._from_json(text)
+            return ("json", made) if made is not None else None
+        if self._form != "json":
+            made = _from_combined(text)
+            return ("combined", made) if made is not None else None
+        return None
+
+    def time(self, line: bytes) -> float | None:
+        """When the request of this line was; ``None`` when it is none."""
+        found = self.request(line)
+        return found[1].at if found is not None else None
+
+    def parse(self, data: bytes, *, since: float, from_line_start: bool) -> Parsed:
+        """The requests of a stretch of log that are not older than ``since``.
+
+        The first line is dropped unless the stretch begins where a line does; the last one may still be being written.
+        """
+        parsed = Parsed()
+        lines = data.split(b"\n")
+        unfinished = lines.pop()
+        for line in lines if from_line_start else lines[1:]:
+            self._add(parsed, line, since)
+        if unfinished and (lines or from_line_start) and self.request(unfinished) is not None:
+            self._add(parsed, unfinished, since)
+        return parsed
+
+    def _add(self, parsed: Parsed, line: bytes, since: float) -> None:
+        found = self.request(line)
+        if found is None:
+            parsed.unparsed += bool(line.strip())
+            return
+        form, request = found
+        parsed.formats[form] = parsed.formats.get(form, 0) + 1
+        if parsed.oldest is None or request.at < parsed.oldest:
+            parsed.oldest = request.at
+        if parsed.newest is None or request.at > parsed.newest:
+            parsed.newest = request.at
+        if request.at >= since:
+            parsed.requests.append(request)
+
+    def _from_json(self, text: str) -> Request | None:
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(row, dict):
+            return None
+        take = self._take
+        at, status = moment(take["time"](row)), _status(take["status"](row))
+        if at is None or status is None:
+            return None
+        duration = _number(take["duration_ms"](row))
+        if duration is None and self._seconds is not None:
+            seconds = _number(self._seconds(row))
+            duration = seconds * 1000 if seconds is not None else None
+        path = _text(take["path"](row))
+        return Request(
+            at,
+            status,
+            duration,
+            _text(take["client"](row)),
+            _text(take["user"](row)),
+            _text(take["method"](row)),
+            _without_query(path) if path is not None else None,
+            _text(take["release"](row)),
+            _text(take["instance"](row)),
+            _text(take["upstream"](row)),
+            _dashed(take["upstream_status"](row)),
+            _dashed(take["upstream_connect_time"](row)),
+        )
+
+
+def _getter(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Takes the field of that name out of a line's object; :data:`_ABSENT` where it has none."""
+
+    def plain(row: Mapping[str, Any]) -> Any:
+        return row.get(name, _ABSENT)
+
+    def nested(row: Mapping[str, Any]) -> Any:
+        if name in row:
+            return row[name]
+        value: Any = row
+        for part in name.split("."):
+            value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+        return value
+
+    return nested if "." in name else plain
+
+
+_ABSENT: Any = object()
+
+
+def _from_combined(text: str) -> Request | None:
+    match = _COMBINED.match(text)
+    if match is None:
+        return None
+    at, status = _nginx_moment(match["time"]), _status(match["status"])
+    if at is None or status is None:
+        return None
+    method, _, rest = match["request"].partition(" ")
+    path = rest.rpartition(" ")[0] or rest
+    known = bool(path) and method.isascii() and method.isalpha()
+    user = match["user"] if match["user"] != "-" else None
+    return Request(
+        at,
+        status,
+        None,
+        _text(match["client"]),
+        _text(user) if user is not None else None,
+        method if known else None,
+        _without_query(path[:MAX_TEXT]) if known else None,
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
+
+
+def moment(value: Any) -> float | None:
+    """A time as logs have it, in seconds since 1970: ISO 8601 (without a zone: UTC), nginx's local time, an epoch in
+    seconds or smaller units. ``None`` when it is no time between 2000 and 2100.
+    """
+    at: float | None
+    if isinstance(value, str):
+        try:
+            parsed = datetime.fromisoformat(value)
+            at = (parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            at = _epoch(float(value)) if _NUMBER.fullmatch(value) else _nginx_moment(value)
+        else:
+            if value.isdigit() and len(value) > 8:  # an epoch that happens to look like a date
+                at = _epoch(float(value))
+    elif isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e20:
+        at = _epoch(float(value))
+    else:
+        return None
+    return at if at is not None and _EARLIEST <= at <= _LATEST else None
+
+
+def _epoch(value: float) -> float:
+    """Seconds, whatever the unit: until the year 2100 the units do not overlap."""
+    for unit in (1.0, 1e3, 1e6):
+        if value / unit <= _LATEST:
+            return value / unit
+    return value / 1e9
+
+
+@lru_cache(maxsize=4096)
+def _nginx_moment(text: str) -> float | None:
+    match = _NGINX_TIME.fullmatch(text)
+    if match is None or match[2] not in _MONTHS:
+        return None
+    day, _, year, hour, minute, second, sign, zone_hours, zone_minutes = match.groups()
+    try:
+        at = datetime(
+            int(year), _MONTHS.index(match[2]) + 1, int(day), int(hour), int(minute), min(int(second), 59), tzinfo=UTC
+        )
+    except ValueError:
+        return None
+    offset = (int(zone_hours) * 60 + int(zone_minutes)) * 60
+    return at.timestamp() - (offset if sign == "+" else -offset)
+
+
+def _status(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    if value == 0:  # what Envoy writes where nginx writes 499: the client had gone
+        return _CLOSED_BY_CLIENT
+    return value if 100 <= value <= 599 else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        if not _NUMBER.fullmatch(value):
+            return None
+        value = float(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value < 1e12 and math.isfinite(value) else None
+
+
+def _text(value: Any) -> str | None:
+    """A text that says something; lists are joined as nginx does it."""
+    if isinstance(value, str):
+        return value[:MAX_TEXT] if value not in ("", "-") else None
+    if isinstance(value, bool) or value is None or value is _ABSENT:
+        return None
+    if isinstance(value, int | float):
+        return str(value)[:MAX_TEXT]
+    if isinstance(value, list):
+        return ", ".join(_text(item) or "-" for item in value[:20])[:MAX_TEXT] or None
+    return None
+
+
+def _dashed(value: Any) -> str | None:
+    """The same where nothing says something too: ``-``."""
+    return None if value is _ABSENT else _text(value) or "-"
+
+
+def _without_query(target: str) -> str:
+    return re.split(r"[?#;]", target, maxsplit=1)[0]
+
+
+# -- routes -----------------------------------------------------------------------------------------------------------
+
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+_ID = re.compile(
+    r"""
+      [0-9]+ | [0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}
+    | (?=[^0-9]*[0-9])[0-9a-fA-F]{8,} | [0-9a-fA-F]{24,}      # hexadecimal
+    | c[a-z0-9]{24} | [0-9A-HJKMNP-TV-Z]{26}                  # cuid, ULID
+    | (?=(?:[^0-9]*[0-9]){2})[A-Za-z0-9_-]{16,}               # any other long mix of letters and digits
+    | [A-Za-z]{1,10}[_-](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{6,} # prefixed: user_1a2b3c
+    | (?=(?:[^0-9]*[0-9]){4})[A-Za-z0-9_-]{8,}
+    | .*(?:@|%[0-9A-Fa-f]{2}|[^\x21-\x7e]).* | .{41,}
+    """,
+    re.VERBOSE,
+)
+MAX_SEGMENTS = 8
+
+
+@lru_cache(maxsize=65_536)
+def route(path: str) -> str:
+    """A path as a route: ids become ``:id``, the query is gone, so that requests of one kind fall together."""
+    path = _ORIGIN.sub("", _without_query(path), count=1) or "/"
+    segments = [segment for segment in path.split("/") if segment]
+    named = [":id" if _ID.fullmatch(segment) else segment for segment in segments[:MAX_SEGMENTS]]
+    return "/" + "/".join(named) + ("/…" if len(segments) > MAX_SEGMENTS else "")
+
+
+# -- upstreams --------------------------------------------------------------------------------------------------------
+
+_ATTEMPTS = re.compile(r"\s*,\s*|\s+:\s+")
+
+
+class Attempt(NamedTuple):
+    """One try at one upstream host; ``-`` where nothing came, ``None`` where the log does not tell."""
+
+    host: str
+    status: str | None
+    connect_time: str | None
+
+
+@lru_cache(maxsize=16_384)
+def attempts(upstream: str | None, status: str | None, connect_time: str | None) -> tuple[Attempt, ...]:
+    """The tries at upstream hosts, in their order, out of nginx's joined values ``a, b : c``."""
+    if upstream is None:
+        return ()
+    hosts = _ATTEMPTS.split(upstream)
+    statuses, times = _beside(hosts, status), _beside(hosts, connect_time)
+    return tuple(Attempt(*tried) for tried in zip(hosts, statuses, times, strict=True) if tried[0] not in ("", "-"))
+
+
+def _beside(hosts: list[str], joined: str | None) -> list[str | None]:
+    """One value for each host; a single value belongs to the last try."""
+    if joined is None:
+        return [None] * len(hosts)
+    values: list[str | None] = [value or "-" for value in _ATTEMPTS.split(joined)]
+    return [*["-"] * (len(hosts) - len(values)), *values][-len(hosts) :]

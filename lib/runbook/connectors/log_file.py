@@ -1,0 +1,182 @@
+"""A stretch of a log file, by time, bounded in bytes: on this host or, over SSH, on another.
+
+Only regular files are read: a pipe would be emptied, and would hang. A log of any length costs a few reads to find
+the place where the wanted time begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from runbook.connectors.base import Failure, Unavailable
+from runbook.result import ReadingState
+
+MAX_BYTES = 64 * 1024 * 1024
+"""More of a log's end than this is not read."""
+FIRST_REMOTE_BYTES = 8 * 1024 * 1024
+"""What is fetched from another host at first; all of :data:`MAX_BYTES` only when that does not reach back."""
+SLACK_SECONDS = 60.0
+"""Lines may be out of order by this much: a request is logged when it ends."""
+_NEAR_BYTES, _PEEK_BYTES = 65_536, 262_144
+
+TimeOf = Callable[[bytes], float | None]
+
+_REMOTE_TAIL = """
+if [ ! -e "$1" ]; then exit 44; fi
+if [ ! -f "$1" ]; then exit 45; fi
+if [ ! -r "$1" ]; then exit 46; fi
+exec tail -c "$2" -- "$1"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Bytes of a log."""
+
+    data: bytes
+    #: Whether the data begin with the file's first byte.
+    from_start: bool
+    #: Whether the file surely holds lines from before the time that was asked for.
+    reaches_back: bool
+
+
+class Place:
+    """Where a log is.
+
+    Parameters
+    ----------
+    path
+        An absolute path.
+    host
+        ``user@host[:port]``; empty = this host.
+    """
+
+    def __init__(self, path: str, host: str = "") -> None:
+        self.path, self.host = path, host
+
+    def since(self, begin: float, time_of: TimeOf, *, limit_seconds: float) -> Stretch:
+        """The end of the log, from ``begin`` (seconds since 1970) on or a little earlier.
+
+        Raises
+        ------
+        Unavailable
+            It cannot be read; carries the state.
+        """
+        if self.host:
+            return asyncio.run(_remote(self.host, self.path, begin, time_of, limit_seconds))
+        with _Local(self.path) as log:
+            start = log.offset_of(begin - SLACK_SECONDS, time_of)
+            cut = max(start, log.size - MAX_BYTES)
+            return Stretch(data=log.bytes(cut, log.size), from_start=cut == 0, reaches_back=0 < start == cut)
+
+    def around(self, begin: float, time_of: TimeOf, most_bytes: int) -> Stretch | None:
+        """An older stretch that begins at ``begin``; ``None`` where that would mean to fetch the whole log."""
+        if self.host:
+            return None
+        with _Local(self.path) as log:
+            start = log.offset_of(begin, time_of)
+            data = log.bytes(start, min(log.size, start + most_bytes))
+            return Stretch(data=data, from_start=start == 0, reaches_back=start > 0)
+
+
+class _Local:
+    """An open log of this host."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            # Without O_NONBLOCK opening a pipe that nobody writes to would hang.
+            self._descriptor = os.open(Path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ValueError) as error:
+            raise Unavailable(_unopened(error)) from None
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._descriptor)
+            raise Unavailable(_NO_FILE)
+        self.size = status.st_size
+
+    def __enter__(self) -> _Local:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def bytes(self, start: int, end: int) -> bytes:
+        """Bytes ``start`` to ``end``, fewer when the log was truncated meanwhile."""
+        parts = []
+        while start < end and (part := os.pread(self._descriptor, min(end - start, 16 * 1024 * 1024), start)):
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
+
+    def offset_of(self, begin: float, time_of: TimeOf) -> int:
+        """An offset before the first line of ``begin`` and near to it, by halving; 0 when all lines are younger.
+
+        Where nothing can be read as a request the earlier half is taken, so that rather too much is read than too
+        little.
+        """
+        low, high = 0, self.size
+        while high - low > _NEAR_BYTES:
+            middle = (low + high) // 2
+            at = self._time_after(middle, time_of)
+            if at is not None and at < begin:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _time_after(self, offset: int, time_of: TimeOf) -> float | None:
+        lines = self.bytes(offset, offset + _PEEK_BYTES).split(b"\n")[1:-1]
+        return next((at for line in lines if (at := time_of(line)) is not None), None)
+
+
+async def _remote(host: str, path: str, begin: float, time_of: TimeOf, limit_seconds: float) -> Stretch:
+    from runbook.connectors import shell, ssh
+
+    address = ssh.Address.parsed(host)
+    stretch: Stretch | None = None
+    async with asyncio.timeout(limit_seconds):
+        for most in (FIRST_REMOTE_BYTES, MAX_BYTES):
+            argv = shell.script_argv("log", _REMOTE_TAIL, [path, str(most)])
+            output = await ssh.execute(address, argv, limit_seconds=limit_seconds, most_bytes=most + 1)
+            if output.status != 0:
+                raise Unavailable(_unread(output.status, output.err))
+            stretch = _tail(output.out, most, begin, time_of)
+            if stretch.from_start or stretch.reaches_back:
+                break
+    assert stretch is not None
+    return stretch
+
+
+def _tail(data: bytes, most: int, begin: float, time_of: TimeOf) -> Stretch:
+    oldest = next((at for line in data[:_PEEK_BYTES].split(b"\n")[1:-1] if (at := time_of(line)) is not None), None)
+    reaches_back = oldest is not None and oldest < begin - SLACK_SECONDS
+    return Stretch(data=data, from_start=len(data) < most, reaches_back=reaches_back)
+
+
+_NO_FILE = Failure(state="not_configured", reason="traffic.access_log is no regular file", code="EINVAL")
+
+
+def _unopened(error: OSError | ValueError) -> Failure:
+    if isinstance(error, PermissionError):
+        return Failure(state="permission_denied", reason="the access log may not be read", code="EACCES")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Failure(state="unreachable", reason="the access log does not exist", code="ENOENT")
+    if isinstance(error, OSError):
+        return Failure(state="unreachable", reason=f"the access log cannot be opened: {error.strerror}")
+    return Failure(state="not_configured", reason="traffic.access_log is no path")
+
+
+def _unread(status: int, said: bytes) -> Failure:
+    known: dict[int, Failure] = {
+        44: _unopened(FileNotFoundError()),
+        45: _NO_FILE,
+        46: _unopened(PermissionError()),
+    }
+    state: ReadingState = "unreachable"
+    words = said.decode("utf-8", "replace").strip().split("\n")[0]
+    return known.get(status) or Failure(state=state, reason=f"tail: exit status {status}: {words}", code=str(status))

@@ -1,0 +1,233 @@
+"""What users got: requests and errors as the access log, or else Prometheus, counted them.
+
+One look at the log gives every reading, so that they speak of the same requests: rate, curve, splits, upstream hosts
+and what is usual. What cannot be read is unknown, and a log that nobody writes to any more is *stale*: no requests
+in it is not the same as no requests.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from runbook.connectors import log_file
+from runbook.connectors import traffic_counts as counts
+from runbook.connectors.access_log import Parsed, Parser, Request
+from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
+from runbook.connectors.http import HttpConnector, Malformed, connection_error
+from runbook.connectors.ssh import remote_file
+from runbook.connectors.traffic_counts import Measured, Row
+from runbook.result import Reading
+
+if TYPE_CHECKING:
+    from runbook.settings import Traffic as Section
+
+LIMIT_SECONDS = 12.0
+CURVE_MINUTES = 60.0
+NEAR_SECONDS = 60.0
+"""The newest line is the window's end when it is so near to the time asked for: logs are written with a delay."""
+AHEAD_SECONDS = 300.0
+"""Lines of a clock that is ahead of ours by no more than this are taken as they are; later ones are left out."""
+STALE_SECONDS = 900.0
+"""A log whose newest line is older than this, and than the window, says nothing of now."""
+READINGS = ("request_curve", "splits", "upstreams", "traffic_baseline")
+_WEEK = 7 * 86_400.0
+_HALF_HOUR = 1800.0
+_OLD_BYTES = 8 * 1024 * 1024
+_READABLE_SHARE = 0.5
+
+
+class Traffic(Connector):
+    """Requests of the service.
+
+    Parameters
+    ----------
+    prometheus
+        Asked when no access log is configured.
+    """
+
+    source = "traffic"
+    failures = (OSError, Malformed)
+
+    def __init__(self, context: Context, section: Section, prometheus: HttpConnector | None = None) -> None:
+        self._section = section
+        self._prometheus = prometheus
+        self._known_hosts = [entry.partition("=")[0] for entry in section.upstream_hosts]
+        self._parser = Parser(section.format, section.fields)
+        host, path = remote_file(section.access_log) or ("", section.access_log)
+        self._place = log_file.Place(path, host)
+        unset = prometheus.target if prometheus is not None else "access log"
+        super().__init__(context, section.access_log or unset)
+
+    def measure(
+        self, window_seconds: float, at: datetime | None = None, *, curve_minutes: float = CURVE_MINUTES
+    ) -> Reading:
+        """Read the log once and record ``requests`` and :data:`READINGS`.
+
+        Parameters
+        ----------
+        window_seconds
+            What the rate, the splits and the upstreams are counted over.
+        at
+            End of the window; now when not given.
+        curve_minutes
+            What the curve, and the peak in ``requests``, are counted over.
+
+        Returns
+        -------
+        Reading
+            ``requests``; the others are recorded beside it.
+        """
+        long_seconds = max(window_seconds, curve_minutes * 60)
+        reading, measured = self._asked(window_seconds, long_seconds, at)
+        for name in READINGS:
+            self._beside(replace(reading, name=name, value=None, duration_ms=0.0), measured)
+        return reading
+
+    def rate(self, window_seconds: float, at: datetime | None = None) -> Reading:
+        """Record ``requests`` alone: one sample of the symptom, which costs little."""
+        return self._asked(window_seconds, None, at)[0]
+
+    def _beside(self, reading: Reading, measured: Measured | None) -> None:
+        rows = measured.others[reading.name] if measured is not None else None
+        if measured is not None and rows is None:
+            reading = replace(reading, state="not_configured", reason="metrics do not tell it; set traffic.access_log")
+        self.keep(replace(reading, value=rows))
+
+    def failure(self, error: Exception) -> Failure:
+        if isinstance(error, TimeoutError):
+            return Failure(state="timeout", reason="no answer in time")
+        if isinstance(error, Malformed):
+            return Failure(state="partial", reason=f"an answer of another form than documented: {error}")
+        code, reason = connection_error(error)
+        return Failure(state="unreachable", reason=reason, code=code)
+
+    def _asked(self, window: float, long: float | None, at: datetime | None) -> tuple[Reading, Measured | None]:
+        """The reading ``requests`` and, where there is one, what it was taken from; without ``long`` that alone."""
+        now = self.context.now().timestamp()
+        anchor = min(at.timestamp(), now) if at is not None else now
+        span = f"the last {window:g} s" + (f", curve of {long / 60:g} min" if long else "")
+        if self._section.access_log:
+            query = f"{self._section.access_log}: {span}"
+            take = partial(self._from_log, window, long, anchor, now)
+        elif self._prometheus is not None:
+            from runbook.connectors.traffic_metrics import Metrics
+
+            query = f"HTTP metrics: {span}"
+            metrics = Metrics(self._prometheus)
+            take = partial(metrics.measured, window, long, anchor, limit_seconds=LIMIT_SECONDS - 1)
+        else:
+            reason = "traffic.access_log is not set, nor is prometheus.url"
+            return self.missing("requests", span, Failure(state="not_configured", reason=reason)), None
+        box: list[Measured] = []
+
+        def fetch() -> Fetched:
+            box.append(take())
+            return Fetched(value=box[0].requests, partial=box[0].partial)
+
+        reading = self.read("requests", query, fetch, limit_seconds=LIMIT_SECONDS)
+        return reading, box[0] if reading.known else None
+
+    # -- the access log -----------------------------------------------------------------------------------------------
+
+    def _from_log(self, window: float, long: float | None, anchor: float, now: float) -> Measured:
+        begun = time.monotonic()
+        # What was usual before is read with it: as long a time again before the curve begins.
+        since = anchor - (2 * long if long else window) - NEAR_SECONDS
+        stretch = self._place.since(since, self._parser.time, limit_seconds=LIMIT_SECONDS - 2)
+        parsed = self._parser.parse(stretch.data, since=since, from_line_start=stretch.from_start)
+        _refuse_unreadable(parsed, empty=not stretch.data.strip())
+        end = _end(parsed.requests, anchor, now)
+        covered = float("-inf") if stretch.reaches_back else parsed.oldest if parsed.oldest is not None else end
+        past = [r for r in parsed.requests if r.at <= end]
+        inside = [r for r in past if r.at > end - window]
+        _refuse_stale(parsed, inside, end, now, window)
+        complete = covered <= end - window
+        row = {
+            "window_seconds": window,
+            **counts.rate(inside, seconds=min(window, end - covered)),
+            **counts.peak(r for r in past if r.at > end - (long or window)),
+            "unparsed": parsed.unparsed,
+            "format": parsed.format,
+            "complete": complete,
+        }
+        others: dict[str, list[Row] | None] = {}
+        if long is not None:
+            left = LIMIT_SECONDS - 2 - (time.monotonic() - begun)
+            others = {
+                "request_curve": counts.curve(
+                    (r for r in past if r.at > end - long), begin=end - long, end=end, covered_from=covered
+                ),
+                "splits": counts.splits(inside),
+                "upstreams": counts.upstreams(inside, self._known_hosts),
+                "traffic_baseline": self._baseline(past, end, window, long, covered, quick=left < 2),
+            }
+        return Measured(requests=row, others=others, partial=_lacking(parsed, complete=complete, covered=covered))
+
+    def _baseline(
+        self, past: list[Request], end: float, window: float, long: float, covered: float, *, quick: bool
+    ) -> list[Row]:
+        """What is usual: before the curve begins, or as much of its begin as the log has; and a week ago."""
+        begin, until = max(covered, end - 2 * long), end - long
+        if until - begin < window:
+            begin, until = max(covered, end - long), end - 3 * window
+        before = counts.baseline("before", past, begin=begin, end=until) if until - begin >= window else None
+        week = None if quick else self._last_week(end - _WEEK, window)
+        return [row for row in (before, week) if row is not None]
+
+    def _last_week(self, middle: float, window: float) -> Row | None:
+        half = max(_HALF_HOUR, window / 2)
+        old = self._place.around(middle - half, self._parser.time, _OLD_BYTES)
+        if old is None:
+            return None
+        parsed = self._parser.parse(old.data, since=middle - half, from_line_start=old.from_start)
+        newest = max((r.at for r in parsed.requests), default=middle)
+        cut = len(old.data) >= _OLD_BYTES
+        begin = middle - half if old.reaches_back else max(middle - half, parsed.oldest or middle)
+        return counts.baseline(
+            "last_week", parsed.requests, begin=begin, end=min(middle + half, newest) if cut else middle + half
+        )
+
+
+def _end(requests: list[Request], anchor: float, now: float) -> float:
+    """End of the window: the newest line, when that is near to the time asked for and this is near to now."""
+    newest = max((r.at for r in requests if r.at <= now + AHEAD_SECONDS), default=None)
+    if newest is None or anchor < now - NEAR_SECONDS:
+        return anchor
+    return newest if newest >= anchor - NEAR_SECONDS else anchor
+
+
+def _refuse_unreadable(parsed: Parsed, *, empty: bool) -> None:
+    if empty:
+        raise Unavailable(Failure(state="stale", reason="the access log is empty", code="EMPTY"))
+    if not parsed.formats:
+        reason = f"none of {parsed.unparsed:,} lines is a request as JSON (time, status) or as nginx's combined"
+        raise Unavailable(Failure(state="partial", reason=reason, code="FORMAT"))
+
+
+def _refuse_stale(parsed: Parsed, inside: list[Request], end: float, now: float, window: float) -> None:
+    """No line within the window, and none for long: whether there was no request or no log is not known."""
+    if inside:
+        return
+    oldest, newest = parsed.oldest or 0.0, parsed.newest or 0.0
+    if oldest > now + AHEAD_SECONDS:
+        reason = f"its lines are from {counts.iso(oldest)}: the clock of its host is ahead of ours"
+        raise Unavailable(Failure(state="stale", reason=reason, code="CLOCK"))
+    if oldest > end:
+        raise Unavailable(Failure(state="stale", reason=f"it begins at {counts.iso(oldest)} only", code="YOUNG"))
+    if newest < end - max(window, STALE_SECONDS):
+        reason = f"no line between {counts.iso(newest)} and {counts.iso(end)}"
+        raise Unavailable(Failure(state="stale", reason=reason, code="OLD"))
+
+
+def _lacking(parsed: Parsed, *, complete: bool, covered: float) -> str:
+    readable = sum(parsed.formats.values())
+    lacks = []
+    if parsed.unparsed and readable / (readable + parsed.unparsed) < _READABLE_SHARE:
+        lacks.append(f"{parsed.unparsed:,} of {readable + parsed.unparsed:,} lines are no request")
+    if not complete:
+        lacks.append(f"the log reaches back to {counts.iso(covered)} only")
+    return "; ".join(lacks)

@@ -111,8 +111,8 @@ class Facts:
         By the job's id where that is the row's; otherwise as many as more jobs completed than uploads came through.
         """
         rows, jobs = self.content.stuck_rows, self.jobs.completed
-        if rows is None or jobs is None:
-            return None
+        if rows is None or jobs is None or (rows and self.videos.configured and self.videos.rows is None):
+            return None  # the provider that could not be asked may be done with them: then it is the webhook
         webhook = {str(row.get("id")) for row in self.stuck_ready or []}
         rest = [row for row in rows if str(row.get("id")) not in webhook]
         done = {str(job.get("id")) for job in jobs}

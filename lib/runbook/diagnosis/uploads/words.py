@@ -17,7 +17,7 @@ CREDENTIAL_CODES = frozenset(
     {
         "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken",
         "TokenRefreshRequired", "Unauthorized", "InvalidSecurity", "InvalidClientTokenId", "AuthFailure", "401",
-        "UnrecognizedClientException", "NotSignedUp", "AccountProblem",
+        "UnrecognizedClientException", "NotSignedUp", "NoCredentials", "AccountProblem",
     }
 )  # fmt: skip
 DENIED_CODES = frozenset({"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "Forbidden", "403"})

@@ -103,23 +103,32 @@ def peak(requests: Iterable[Request]) -> Row:
 
 
 def curve(requests: Iterable[Request], *, begin: float, end: float, covered_from: float) -> list[Row]:
-    """Rows of ``request_curve``; a step without a request has 0, one that the log does not reach has no row."""
+    """Rows of ``request_curve``; a step without a request has 0, one that the log does not reach has no row.
+
+    ``seconds`` is how much of its step a row covers: the first and the last are cut short by the window.
+    """
     step = next((s for s in _STEPS if (end - begin) / s <= CURVE_POINTS), _STEPS[-1])
     buckets: dict[int, list[Request]] = defaultdict(list)
     for request in requests:
         buckets[int(request.at // step)].append(request)
-    first = max(int(begin // step), int(covered_from // step))
-    return [
-        {
-            "at": iso(float(number * step)),
-            "seconds": step,
-            "requests": len(found := buckets.get(number, [])),
-            "errors": sum(map(failing, found)),
-            "p95_ms": p95(found),
-            "clients": _clients(found),
-        }
-        for number in range(first, int(end // step) + 1)
-    ]
+    first = max(int(begin // step), int(covered_from // step) if covered_from > begin else 0)
+    rows: list[Row] = []
+    for number in range(first, math.ceil(end / step)):
+        found = buckets.get(number, [])
+        seconds = min((number + 1) * step, end) - max(number * step, begin, covered_from)
+        if seconds <= 0:
+            continue
+        rows.append(
+            {
+                "at": iso(float(number * step)),
+                "seconds": round(seconds, 3),
+                "requests": len(found),
+                "errors": sum(map(failing, found)),
+                "p95_ms": p95(found),
+                "clients": _clients(found),
+            }
+        )
+    return rows
 
 
 def _clients(requests: Iterable[Request]) -> int | None:

@@ -80,6 +80,14 @@ class Content:
         return int(sum(number(row, "failed") + number(row, "stuck") for row in rows))
 
     @cached_property
+    def finished_state(self) -> str:
+        """The application's word for an upload that came through: the state that most of them are in."""
+        done = [r for r in self.states or [] if not any(number(r, k) for k in ("failed", "stuck", "under_way"))]
+        return str(
+            max(done, key=lambda r: (number(r, "uploads"), str(r.get("status"))), default={}).get("status", "READY")
+        )
+
+    @cached_property
     def arriving_now(self) -> int:
         """Uploads whose file, by their state, is on its way just now; 0 when nothing is known of them."""
         return int(sum(number(r, "under_way") for r in self.states or [] if str(r.get("status")).lower() in ARRIVING))

@@ -51,7 +51,7 @@ _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
         ("denied", r"AccessDenied|access denied|not authorized to perform|\bKMS\.\w+Exception"),
         ("bucket", r"NoSuchBucket|PermanentRedirect|AuthorizationHeaderMalformed|bucket does not exist"),
         ("throttle", r"\bSlowDown\b|reduce your request rate"),
-        ("size", r"EntityTooLarge|payload too large|request entity too large|file (?:is )?too (?:large|big)|"
+        ("size", r"payload ?too ?large|entity ?too ?large|file (?:is )?too (?:large|big)|"
                  r"body exceeded|maxFileSize|\b413\b"),
         ("quota", r"quota|payment required|\b402\b|storage (?:capacity|limit|minutes)|billing|plan limit|"
                   r"free plan"),

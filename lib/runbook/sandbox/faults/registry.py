@@ -27,7 +27,10 @@ log = structlog.get_logger(__name__)
 
 #: Places that an ordinary user's PATH leaves out.
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-_MODULES = ("sessions", "locks", "limits", "clients", "poolers", "handicaps")
+_MODULES = (
+    *("sessions", "locks", "limits", "clients", "poolers"),
+    *("requests", "backing", "vendors", "uploads", "queue", "handicaps"),
+)
 
 #: Sizes of faults in a compound, where the usual ones would not fit into the slots together.
 COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {

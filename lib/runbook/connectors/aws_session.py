@@ -65,8 +65,8 @@ def client(
         The bucket's name in the path and not in the host's name, as other servers than Amazon's want it.
     """
     import boto3
-    import botocore.session  # type: ignore[import-untyped]
-    from botocore.config import Config  # type: ignore[import-untyped]
+    import botocore.session
+    from botocore.config import Config
 
     named = bool(access_key_id)
     nowhere = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None),
@@ -100,7 +100,7 @@ def client(
 
 def errors() -> tuple[type[Exception], ...]:
     """What the SDK raises when the system, and not we, are at fault."""
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
     return (BotoCoreError, ClientError, HTTPClientError, OSError)
 

@@ -543,6 +543,15 @@ def test_rows_stuck_since_last_month_are_not_this_incident() -> None:
     assert run(pipeline).outcome == "healthy"
 
 
+def test_a_row_that_its_own_job_never_touched_has_not_lost_a_webhook() -> None:
+    pipeline = healthy()
+    for identity in pipeline.upload(7, status="UPLOADING", age=1.2 * HOUR):
+        pipeline.video(identity)
+    assert found(run(pipeline)) == ["V14"]
+    pipeline.states = ("UPLOADING", "READY", "FAILED")
+    assert found(run(pipeline)) == ["V10"]
+
+
 def test_more_jobs_completed_than_uploads_came_through_is_a_row_not_written() -> None:
     pipeline = healthy()
     pipeline.upload(6, status="PROCESSING", age=1.3 * HOUR)

@@ -17,7 +17,7 @@ from runbook.connectors import log_file
 from runbook.connectors import traffic_counts as counts
 from runbook.connectors.access_log import Parsed, Parser, Request
 from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
-from runbook.connectors.http import HttpConnector, Malformed, connection_error
+from runbook.connectors.http import HttpConnector, connection_error
 from runbook.connectors.ssh import remote_file
 from runbook.connectors.traffic_counts import Measured, Row
 from runbook.result import Reading
@@ -50,7 +50,7 @@ class Traffic(Connector):
     """
 
     source = "traffic"
-    failures = (OSError, Malformed)
+    failures = HttpConnector.failures
 
     def __init__(self, context: Context, section: Section, prometheus: HttpConnector | None = None) -> None:
         self._section = section
@@ -100,8 +100,8 @@ class Traffic(Connector):
     def failure(self, error: Exception) -> Failure:
         if isinstance(error, TimeoutError):
             return Failure(state="timeout", reason="no answer in time")
-        if isinstance(error, Malformed):
-            return Failure(state="partial", reason=f"an answer of another form than documented: {error}")
+        if self._prometheus is not None:
+            return self._prometheus.failure(error)
         code, reason = connection_error(error)
         return Failure(state="unreachable", reason=reason, code=code)
 

@@ -22,9 +22,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
-# Every fault of the sandbox, and another one every day at the notebook's own thresholds, in real length.
+# Every fault of every runbook, and another one of each every day at the notebook's own thresholds, in real length.
 drill: setup
-	$(BIN)/runbook drill db_connection_exhaustion --all --rotate 1
+	$(BIN)/runbook drill --all --rotate 1
 
 lint: setup
 	$(BIN)/ruff check .

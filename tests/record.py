@@ -1,4 +1,4 @@
-"""Records the readings of every fault of the sandbox, for the tests of the rules: ``python -m tests.record [FAULT …]``.
+"""Records what a runbook reads of each fault, for the tests of the rules: ``python -m tests.record RUNBOOK [FAULT …]``.
 
 Each fault is injected for real, the notebook is run on it, and what it read is kept under ``unit/diagnosis/recorded``
 with the parameters it ran under. Do this again when a probe changes; the tests then hold the rules against it.
@@ -11,21 +11,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runbook import recording
+from runbook import catalog, recording
+from runbook.catalog import Runbook
 from runbook.execution.execute import RunRequest, execute
 from runbook.reporting.archive import READINGS, Archive
 from runbook.sandbox import Sandbox
-from runbook.sandbox.faults import inject, known, plan
+from runbook.sandbox.faults import inject, known, plan, systems
 from runbook.settings import from_plain
 from runbook.store.ids import new_run_id
 
 RECORDED = Path(__file__).parent / "unit" / "diagnosis" / "recorded"
-RUNBOOK = "db_connection_exhaustion"
 
 
-def record(fault: str, sandbox: Sandbox, scratch: Path) -> None:
+def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path) -> None:
     """Inject ``fault``, run, keep the readings and the parameters."""
-    one = plan(fault)
+    one = plan(fault, causes=runbook.causes)
     if lacking := one.missing():
         print(f"{fault}: skipped, {lacking}")
         return
@@ -34,22 +34,25 @@ def record(fault: str, sandbox: Sandbox, scratch: Path) -> None:
         for section, values in injected.settings.items():
             settings[section] = settings.get(section, {}) | dict(values)
         parameters = {"samples": 3, "sample_seconds": 0.5} | dict(one.scaled)
-        request = RunRequest(run_id=new_run_id(), runbook=RUNBOOK, parameters=parameters)
+        request = RunRequest(run_id=new_run_id(), runbook=runbook.name, parameters=parameters)
         result = execute(request, from_plain(settings), archive=Archive(scratch))
     readings = recording.load(Path(result["report"]["html"]).with_name(READINGS))
-    (RECORDED / f"{fault}.jsonl.gz").write_bytes(recording.pack(readings))
-    (RECORDED / f"{fault}.json").write_text(json.dumps(result["parameters"], indent=1) + "\n", encoding="utf-8")
+    kept = RECORDED / runbook.name
+    kept.mkdir(exist_ok=True)
+    (kept / f"{fault}.jsonl.gz").write_bytes(recording.pack(readings))
+    (kept / f"{fault}.json").write_text(json.dumps(result["parameters"], indent=1) + "\n", encoding="utf-8")
     found = [(v["cause"], v["tier"]) for v in result["verdict"] if v["tier"] in ("confirmed", "probable")]
     print(f"{fault}: {result['outcome']} {found}")
 
 
-def main(faults: list[str]) -> None:
+def main(name: str, *faults: str) -> None:
+    runbook = catalog.load(name)
     with tempfile.TemporaryDirectory(prefix="runbook-record-") as place:
         directory = Path(place)
-        with Sandbox(directory / "sandbox", owned=True) as sandbox:
-            for fault in faults or known():
-                record(fault, sandbox, directory / "archive")
+        with Sandbox(directory / "sandbox", systems=systems(runbook), owned=True) as sandbox:
+            for fault in faults or known(runbook):
+                record(runbook, fault, sandbox, directory / "archive")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runbook.diagnosis import connections
+    from runbook.diagnosis import connections, uploads
     from runbook.run import Run, start
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "connections", "start"]
+__all__ = ["Run", "__version__", "connections", "start", "uploads"]
 
-_DIAGNOSES = frozenset({"connections"})
+_DIAGNOSES = frozenset({"connections", "uploads"})
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,9 @@ engineer does, fetches anew.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from runbook.result import Reading
 
@@ -49,7 +50,8 @@ class Ahead:
     def wait(self) -> None:
         """Return when everything that was begun is in; an error of ours is raised in the cell that asks for it."""
         for begun in self._begun.values():
-            begun.exception()
+            with contextlib.suppress(CancelledError):
+                begun.exception()
 
     def close(self) -> None:
         """Begin nothing more; what is under way ends by its own limit."""

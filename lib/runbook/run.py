@@ -174,24 +174,6 @@ class Run(Systems):
         reading = self.last(name)
         return reading.rows[0] if reading is not None and reading.known and reading.rows else None
 
-    def not_read(self, name: str, source: str, *, setting: str) -> Reading:
-        """Record that a source is not asked, since ``setting`` is not set or this version has no connector for it."""
-        section, _, key = setting.partition(".")
-        is_set = bool(getattr(getattr(self.settings, section), key))
-        reason = "this version has no connector for it yet" if is_set else f"{setting} is not set"
-        return self.context.recorder.add(
-            Reading(
-                name=name,
-                source=source,
-                target=source,
-                query="",
-                measured_at=self.context.now().isoformat(timespec="milliseconds"),
-                duration_ms=0.0,
-                state="not_configured",
-                reason=reason,
-            )
-        )
-
     @property
     def window_start(self) -> str:
         """Begin of the window, ISO 8601 in UTC to the second."""

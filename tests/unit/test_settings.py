@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,3 +230,11 @@ def test_secrets_of_services_are_known_wherever_they_are_kept(write: Write, tmp_
 @pytest.mark.parametrize("value", [None, "", {"postgres": {"dsn": ""}}])
 def test_what_is_empty_is_not_configured(value: Any) -> None:
     assert settings.from_plain(value or {}).postgres.dsn is None
+
+
+def test_the_example_with_every_comment_taken_up_is_valid_and_names_every_section() -> None:
+    example = (Path(__file__).resolve().parents[2] / "runbook.example.toml").read_text(encoding="utf-8")
+    taken_up = re.sub(r"(?m)^# (?=\[|[a-z0-9_]+ = )", "", example)
+    values = tomllib.loads(re.sub(r'"file:/[^"]*"', '"x"', taken_up).replace('"…"', f'"{"0" * 64}"'))
+    settings.from_plain(values)
+    assert set(settings.Settings.model_fields) - set(values) <= {"pagerduty", "alertmanager"}

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -167,8 +167,11 @@ class HttpConnector(Connector):
         code, reason = connection_error(error)
         return Failure(state="unreachable", reason=reason, code=code)
 
-    def _client(self) -> httpx.Client:
-        return httpx.Client(transport=_transport(), headers=_HEADERS | self._headers, auth=self._auth)
+    @cached_property
+    def client(self) -> httpx.Client:
+        """Its connections; a proxy and certificates of one's own are taken from the environment."""
+        limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+        return httpx.Client(verify=certificates(), limits=limits, headers=_HEADERS | self._headers, auth=self._auth)
 
 
 class Exchange:
@@ -177,7 +180,7 @@ class Exchange:
     def __init__(self, connector: HttpConnector, deadline: float) -> None:
         self._connector = connector
         self._deadline = deadline
-        self._client = connector._client()
+        self._client = connector.client
 
     def get(self, path: str, params: Params | None = None) -> Answer:
         """The answer to one request.
@@ -292,9 +295,9 @@ _HEADERS = {"User-Agent": "runbook", "Accept": "application/json"}
 
 
 @cache
-def _transport() -> httpx.HTTPTransport:
-    """One pool of connections, and one loaded set of certificates, for all vendors of this process."""
-    return httpx.HTTPTransport(limits=httpx.Limits(max_connections=40, max_keepalive_connections=20))
+def certificates() -> ssl.SSLContext:
+    """The authorities that are trusted, loaded once in this process: loading takes longer than many an answer."""
+    return httpx.create_ssl_context()
 
 
 def _worth_asking_again(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from runbook.drills.judge import Score, failed, judge
 from runbook.drills.service import Service
 from runbook.errors import SandboxError
 from runbook.sandbox import Sandbox
-from runbook.sandbox.faults import FaultPlan, Injected, inject, known, plan
+from runbook.sandbox.faults import FaultPlan, Injected, inject, known, plan, systems
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ def run_drills(
     runbook
         Name of the runbook.
     faults
-        Fault ids; default: all that the sandbox knows.
+        Fault ids; default: all that the sandbox knows for this runbook.
     at_defaults
         Ids among them that run at the notebook's own thresholds, in real length. The others run scaled.
     progress
@@ -58,14 +58,14 @@ def run_drills(
         A fault is unknown, or the sandbox itself does not work.
     """
     chosen = catalog.load(runbook)
-    plans = [plan(fault) for fault in (faults if faults is not None else known())]
+    plans = [plan(fault, causes=chosen.causes) for fault in (faults if faults is not None else known(chosen))]
     tell = progress or (lambda line: None)
     skipped = [{"fault": p.id, "reason": lacking} for p in plans if (lacking := p.missing())]
     scores: list[Score] = []
     scaled = {name: value for p in plans if p.id not in at_defaults for name, value in p.scaled.items()}
     with (
         tempfile.TemporaryDirectory(prefix="runbook-drill-") as place,
-        Sandbox(Path(place) / "sandbox", owned=True) as sandbox,
+        Sandbox(Path(place) / "sandbox", systems=systems(chosen), owned=True) as sandbox,
         ExitStack() as services,
     ):
         crew = _Crew(chosen, sandbox, Path(place), services, scaled)
@@ -82,9 +82,19 @@ def run_drills(
     }
 
 
-def rotating_few(count: int, *, day: date, among: Iterable[str] | None = None) -> list[str]:
+def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several reports as one."""
+    return {
+        "results": [result for report in reports for result in report["results"]],
+        "passed": sum(report["passed"] for report in reports),
+        "failed": sum(report["failed"] for report in reports),
+        "skipped": [item for report in reports for item in report["skipped"]],
+    }
+
+
+def rotating_few(count: int, *, day: date, among: Iterable[str]) -> list[str]:
     """The faults whose turn it is to run in real length that day, so that over time each does."""
-    ids = list(among if among is not None else known())
+    ids = list(among)
     return [ids[(day.toordinal() * count + offset) % len(ids)] for offset in range(min(count, len(ids)))]
 
 

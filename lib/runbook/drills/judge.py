@@ -102,16 +102,25 @@ def _problems(
     if result.get("state") != "succeeded":
         error = result.get("error") or {}
         problems.append(f"the run is {result.get('state')}: {error.get('name', '')} {error.get('message', '')}".strip())
-    if result.get("outcome") != plan.outcome:
-        problems.append(f"outcome {result.get('outcome')}, not {plan.outcome}")
+    if result.get("outcome") not in plan.outcomes:
+        problems.append(f"outcome {result.get('outcome')}, not {' or '.join(plan.outcomes)}")
+    told = {item["source"] for item in result.get("not_checked") or []}
+    problems += [f"does not say that {source} was not checked" for source in plan.unknown if source not in told]
     by_cause = {entry["cause"]: entry for entry in entries}
     problems += [f"{cause} not found" for cause in plan.expects if cause not in by_cause]
     if plan.expects and entries and entries[0]["cause"] not in plan.expects:
         problems.append(f"{entries[0]['cause']} stands first")
     problems += [f"{cause} found wrongly" for cause in wrong]
     for cause, values in named.items():
-        details = json.dumps(by_cause.get(cause, {}).get("details", {}))
+        told_of_it = _told(by_cause.get(cause, {}), result)
         problems += [
-            f"{cause} does not name {value}" for value in values if cause in by_cause and str(value) not in details
+            f"{cause} does not name {value}" for value in values if cause in by_cause and str(value) not in told_of_it
         ]
     return problems
+
+
+def _told(entry: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Everything that the verdict says of a cause: its details and the evidence that supports it."""
+    because = set(entry.get("because", ()))
+    evidence = [item for item in result.get("evidence") or [] if item["id"] in because]
+    return json.dumps([entry.get("details", {}), evidence], ensure_ascii=False)

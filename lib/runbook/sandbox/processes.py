@@ -52,20 +52,53 @@ class Child:
             self.kill()
 
 
-def spawn(module: str, arguments: Mapping[str, Any], *, log: Path | None = None, owned: bool = True) -> Child:
-    """Run ``python -m module`` with ``arguments`` as JSON on standard input; returns when it said that it is ready.
+@dataclass(frozen=True)
+class Launch:
+    """A process that has been started and may still wait for its arguments.
 
-    Arguments hold passwords, hence not on the command line. What it complains of goes to ``log``.
-
-    Raises
-    ------
-    SandboxError
-        It ended, or was not ready in time; the message ends with its last line.
+    Several can be launched before any is waited for: what takes their time is importing.
     """
+
+    module: str
+    process: subprocess.Popen[bytes]
+    log: Path | None
+
+    def give(self, arguments: Mapping[str, Any]) -> Launch:
+        """Hand over the arguments, once. They hold passwords, hence not on the command line."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(arguments).encode())
+            self.process.stdin.close()
+        return self
+
+    def ready(self) -> Child:
+        """Wait until it says that it is ready.
+
+        Raises
+        ------
+        SandboxError
+            It ended, or was not ready in time; the message ends with its last line.
+        """
+        greeting = _first_line(self.process)
+        if greeting is None:
+            self.abandon()
+            last = self.log.read_text(errors="replace").strip().splitlines()[-1:] if self.log else []
+            said = " ".join(last) or "no word"
+            raise SandboxError(f"{self.module} did not start: {said}", remedy="See the sandbox's logs")
+        return Child(self.process, greeting)
+
+    def abandon(self) -> None:
+        """End it, whatever it does; reaps."""
+        self.process.kill()
+        self.process.wait()
+
+
+def launch(module: str, *words: str, log: Path | None = None, owned: bool = True) -> Launch:
+    """Start ``python -m module words``; what it complains of goes to ``log``."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNBOOK_")}
     with open(log or os.devnull, "ab") as errors:  # noqa: PTH123 - os.devnull is no Path
         process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", module, *words],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -73,17 +106,12 @@ def spawn(module: str, arguments: Mapping[str, Any], *, log: Path | None = None,
             start_new_session=True,
             preexec_fn=die_with_parent(signal.SIGTERM) if owned else None,
         )
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(arguments).encode())
-        process.stdin.close()
-    greeting = _first_line(process)
-    if greeting is None:
-        process.kill()
-        process.wait()
-        last = log.read_text(errors="replace").strip().splitlines()[-1:] if log else []
-        raise SandboxError(f"{module} did not start: {' '.join(last) or 'no word'}", remedy="See the sandbox's logs")
-    return Child(process, greeting)
+    return Launch(module, process, log)
+
+
+def spawn(module: str, arguments: Mapping[str, Any], *words: str, log: Path | None = None, owned: bool = True) -> Child:
+    """Launch ``module``, give it ``arguments`` and wait until it is ready; see :class:`Launch`."""
+    return launch(module, *words, log=log, owned=owned).give(arguments).ready()
 
 
 def arguments() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The sandbox as a whole: the patient and the vendors' simulators in one directory, up, down, and settings for them.
+"""The sandbox as a whole: patient, vendors, application and what that needs, in one directory; up, down, and settings.
 
 ``up`` leaves the systems running after the process that called it, so that a second terminal finds them; ``down`` ends
 them by the pids that it wrote down, recognises each before it signals it, and leaves neither process nor file.
@@ -8,61 +8,81 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
 from runbook.embedded import EmbeddedPostgres
 from runbook.errors import SandboxError
 from runbook.sandbox import holder, patient, processes
+from runbook.sandbox.stack import BUCKET, REGION, Stack
 from runbook.settings import ENV_PREFIX, data_dir
 
 if TYPE_CHECKING:
     import psycopg
+    import redis
+
+    from runbook.sandbox.application.stage import Control
+    from runbook.sandbox.vendors.control import Vendors
 
 log = structlog.get_logger(__name__)
 
-SIMULATOR_MODULE = "runbook.sandbox.discord"
+VENDORS_MODULE = "runbook.sandbox.vendors"
+System = Literal["database", "application"]
+DATABASE: tuple[System, ...] = ("database",)
+ALL: tuple[System, ...] = ("database", "application")
+"""``database``: the patient and the vendors. ``application``: Redis, object storage, demo application and worker."""
 
 
 class Sandbox:
-    """A patient and a Discord simulator.
+    """A patient, the vendors' simulator, and, where asked for, an application with everything that it uses.
 
     Parameters
     ----------
     directory
         Where it lives; default: ``sandbox/<name>`` under the data directory. Two sandboxes in two directories do not
         know of each other.
+    systems
+        What ``up`` starts. What runs in the directory already goes on running.
     owned
         End the systems when the thread that started them ends, however it ends. For tests and drills.
     """
 
-    def __init__(self, directory: Path | None = None, *, name: str = "default", owned: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        name: str = "default",
+        systems: Collection[System] = ALL,
+        owned: bool = False,
+    ) -> None:
         self.directory = Path(directory) if directory is not None else data_dir() / "sandbox" / name
         self.app_log = self.directory / "app.log"
+        self.access_log = self.directory / "access.log"
+        self._systems = frozenset(systems)
         self._owned = owned
         self._server = EmbeddedPostgres(self.directory / "patient", settings=patient.SETTINGS, owned=owned)
+        self._stack = Stack(self.directory, owned=owned)
 
     # -- life --------------------------------------------------------------------------------
 
     def up(self) -> Sandbox:
         """Start what does not run yet; returns when all of it answers."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._server.start()
+        state = self._read_state()
+        self.app_log.touch(mode=0o600)
         try:
-            state = self._read_state()
-            if "passwords" not in state:
-                state["passwords"] = self._create_patient()
-            if not processes.is_running(state.get("discord_pid"), SIMULATOR_MODULE):
-                state |= self._start_simulator()
-            self.app_log.touch(mode=0o600)
+            self._start(state)
             self._write_state(state)
         except BaseException:
+            self._stack.end(state)
+            processes.end(state.get("vendors", {}).get("pid"), VENDORS_MODULE)
             self._server.stop()
             raise
         self._server.leave()
@@ -75,7 +95,9 @@ class Sandbox:
             return
         if holder.injected(self.directory):
             holder.abandon(self.directory)
-        processes.end(self._read_state().get("discord_pid"), SIMULATOR_MODULE)
+        state = self._read_state()
+        self._stack.end(state)
+        processes.end(state.get("vendors", {}).get("pid"), VENDORS_MODULE)
         self._server.remove()
         shutil.rmtree(self.directory)
         log.info("sandbox down", directory=str(self.directory))
@@ -89,18 +111,22 @@ class Sandbox:
         self.down()
 
     def status(self) -> dict[str, Any]:
-        """What runs: ``{up, directory, patient: {pid, port} | null, discord: {pid, url} | null, fault}``."""
+        """What runs: ``{up, directory, patient: {pid, port}, vendors: {pid, url}, fault}``, and of an application
+        ``redis``, ``storage``, ``application`` and ``worker``; ``None`` for what does not run.
+        """
         state = self._read_state() if self.directory.is_dir() else {}
         pid = self._server.pid
-        discord = state.get("discord_pid")
-        simulated = processes.is_running(discord, SIMULATOR_MODULE)
-        return {
-            "up": pid is not None and simulated,
-            "directory": str(self.directory),
+        vendors = state.get("vendors", {}).get("pid")
+        simulated = processes.is_running(vendors, VENDORS_MODULE)
+        found: dict[str, Any] = {
             "patient": {"pid": pid, "port": self._server.port} if pid is not None else None,
-            "discord": {"pid": discord, "url": f"http://127.0.0.1:{state['discord_port']}"} if simulated else None,
-            "fault": holder.injected(self.directory),
+            "vendors": {"pid": vendors, "url": _vendors_url(state)} if simulated else None,
         }
+        if "application" in state:
+            found |= self._stack.status(state)
+        # A worker that is gone is a fault, and not the end of the sandbox.
+        up = all(found[name] is not None for name in found if name != "worker")
+        return {"up": up, "directory": str(self.directory), **found, "fault": holder.injected(self.directory)}
 
     # -- faults held by a process of their own ------------------------------------------------------------------------
 
@@ -161,17 +187,92 @@ class Sandbox:
 
     def settings(self) -> dict[str, Any]:
         """The settings, by section, that point the product at this sandbox. They hold passwords."""
+        from runbook.sandbox.vendors import credentials
+
         state = self._read_state()
-        url = f"http://127.0.0.1:{state['discord_port']}/api/webhooks/1/{state['discord_token']}"
-        return {
+        found: dict[str, Any] = {
             "postgres": {
                 "dsn": self.dsn("monitor"),
                 "action_dsn": self.dsn("oncall"),
                 "reserve_dsn": self.dsn("reserve"),
             },
-            "app": {"log_paths": [str(self.app_log)]},
-            "discord": {"webhook_url": url},
+            "app": {},
+            **credentials.settings(_vendors_url(state), state["vendors"]["token"]),
         }
+        if "application" in state:
+            found |= self._stack.settings(state, _vendors_url(state))
+        found["app"]["log_paths"] = [str(self.app_log)]
+        return found
+
+    # -- what faults reach for ---------------------------------------------------------------------
+
+    @property
+    def has_application(self) -> bool:
+        """Whether the application runs here, and not only the database."""
+        return "application" in self._read_state()
+
+    @property
+    def vendors(self) -> Vendors:
+        """The control side of the vendors."""
+        from runbook.sandbox.vendors.control import Vendors
+
+        state = self._read_state()
+        return Vendors(_vendors_url(state), state["vendors"]["token"])
+
+    @property
+    def application(self) -> Control:
+        """The control side of the application."""
+        from runbook.sandbox.application.stage import Control
+
+        known = self._with_application()["application"]
+        return Control(known["control"], known["token"])
+
+    def redis(self) -> redis.Redis:
+        """A client of the application's Redis, answers as text."""
+        import redis
+
+        client: redis.Redis = redis.Redis.from_url(
+            self._stack.redis_url(self._with_application()), decode_responses=True
+        )
+        return client
+
+    def storage(self, service: str = "s3") -> Any:
+        """The storage administrator's client of ``s3`` or ``iam``."""
+        import boto3
+
+        state = self._with_application()
+        key = state["storage"]["keys"]["administrator"]
+        return boto3.client(
+            service,
+            endpoint_url=self._stack.storage_url(state),
+            region_name=REGION,
+            aws_access_key_id=key["access_key_id"],
+            aws_secret_access_key=key["secret_access_key"],
+        )
+
+    def tell_storage(self, **said: Any) -> None:
+        """Set the storage's behaviour; see :meth:`Stack.tell_storage`."""
+        self._stack.tell_storage(self._with_application(), **said)
+
+    @property
+    def origin(self) -> str:
+        """The application's public address, which is its browsers' origin."""
+        return self._stack.front_url(self._with_application())
+
+    @property
+    def bucket(self) -> str:
+        """The application's bucket."""
+        return BUCKET
+
+    def start_worker(self, mode: str = "ok", **orders: Any) -> None:
+        """Replace the worker by one in that mode."""
+        state = self._with_application()
+        self._stack.start_worker(state, mode, **orders)
+        self._write_state(state)
+
+    def stop_worker(self) -> None:
+        """End the worker at once."""
+        self._stack.stop_worker(self._with_application())
 
     # -- helpers --------------------------------------------------------------------------------
 
@@ -187,14 +288,58 @@ class Sandbox:
             patient.create_content(connection)
         return passwords
 
-    def _start_simulator(self) -> dict[str, Any]:
-        import secrets
+    def _start(self, state: dict[str, Any]) -> None:
+        """Launch everything first, then wait: most of the time is Python importing."""
+        vendors = None
+        if not processes.is_running(state.get("vendors", {}).get("pid"), VENDORS_MODULE):
+            vendors = processes.launch(VENDORS_MODULE, log=self.directory / "vendors.log", owned=self._owned)
+            token = secrets.token_urlsafe(16)
+            vendors.give({"token": token})
+            state["vendors"] = {"token": token}
+        if "application" in self._systems:
+            self._stack.launch(state)
+        self._server.start()
+        if "passwords" not in state:
+            state["passwords"] = self._create_patient()
+        if vendors is not None:
+            child = vendors.ready()
+            state["vendors"] |= {"pid": child.pid, "port": child.greeting["port"]}
+        if "application" in self._systems:
+            self._settle(state)
 
-        token = secrets.token_urlsafe(16)
-        child = processes.spawn(
-            SIMULATOR_MODULE, {"token": token}, log=self.directory / "discord.log", owned=self._owned
+    def _settle(self, state: dict[str, Any]) -> None:
+        from runbook.sandbox.vendors import credentials
+        from runbook.sandbox.vendors.control import Vendors
+
+        url, token = _vendors_url(state), state["vendors"]["token"]
+        known, sections = credentials.Credentials.of(token), credentials.settings(url, token)
+        # The application's content is all settled; what is uploaded from now on is in the works.
+        with self.superuser() as connection:
+            connection.execute(
+                "UPDATE content SET status = 'READY' WHERE status = 'PROCESSING' AND id LIKE 'content-%'"
+            )
+        self._stack.settle(
+            state,
+            {
+                "database_dsn": self._dsn("web", state),
+                "worker_dsn": self._dsn("worker", state),
+                "vendors_url": url,
+                "stripe_key": known.stripe,
+                "sentry_key": known.sentry_ingest,
+                **{name: section for name, section in sections.items() if name in ("mux", "sentry")},
+                "webhook_secret": known.mux_webhook,
+            },
         )
-        return {"discord_pid": child.pid, "discord_port": child.greeting["port"], "discord_token": token}
+        Vendors(url, token).change("mux", webhook_url=f"{self._stack.front_url(state)}/api/webhooks/mux")
+
+    def _with_application(self) -> dict[str, Any]:
+        state = self._read_state()
+        if "application" not in state:
+            raise SandboxError("this sandbox has no application", remedy="Start it with all its systems")
+        return state
+
+    def _dsn(self, role: str, state: Mapping[str, Any]) -> str:
+        return self._server.dsn(user=role, database=patient.DATABASE, password=state["passwords"][role])
 
     def _read_state(self) -> dict[str, Any]:
         try:
@@ -213,6 +358,10 @@ class Sandbox:
         with os.fdopen(fd, "w") as out:
             json.dump(state, out)
         fresh.replace(self.directory / "state.json")
+
+
+def _vendors_url(state: Mapping[str, Any]) -> str:
+    return f"http://127.0.0.1:{state['vendors']['port']}"
 
 
 def as_environment(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -9,24 +9,19 @@ import httpx
 import pytest
 
 from runbook.sandbox import Sandbox
+from runbook.sandbox.vendors.control import Vendors
 
 
 @pytest.fixture
-def webhook(sandbox: Sandbox) -> Iterator[str]:
-    url = sandbox.settings()["discord"]["webhook_url"]
-    yield url
-    control = httpx.URL(url).copy_with(path="/simulator/messages")
-    httpx.delete(control)
-    httpx.put(control.copy_with(path="/simulator/mode"), json={"mode": "ok"})
+def vendors(sandbox: Sandbox) -> Iterator[Vendors]:
+    yield sandbox.vendors
+    sandbox.vendors.reset("discord")
 
 
-def simulator(url: str, path: str) -> Any:
-    return httpx.get(httpx.URL(url).copy_with(path=f"/simulator/{path}")).json()
-
-
-def set_mode(url: str, **mode: Any) -> None:
-    answer = httpx.put(httpx.URL(url).copy_with(path="/simulator/mode"), json=mode)
-    assert answer.status_code == 204
+@pytest.fixture
+def webhook(sandbox: Sandbox, vendors: Vendors) -> str:
+    url: str = sandbox.settings()["discord"]["webhook_url"]
+    return url
 
 
 def embed(**parts: Any) -> dict[str, Any]:
@@ -64,14 +59,16 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("body", ACCEPTED.values(), ids=ACCEPTED.keys())
-def test_accepts_what_is_within_the_limits(webhook: str, body: dict[str, Any]) -> None:
+def test_accepts_what_is_within_the_limits(webhook: str, vendors: Vendors, body: dict[str, Any]) -> None:
     answer = httpx.post(webhook, json=body)
     assert (answer.status_code, answer.content) == (204, b"")
-    assert len(simulator(webhook, "messages")) == 1
+    assert len(vendors.state("discord")["messages"]) == 1
 
 
 @pytest.mark.parametrize(("body", "path"), REFUSED.values(), ids=REFUSED.keys())
-def test_refuses_what_is_beyond_a_limit_and_says_where(webhook: str, body: dict[str, Any], path: list[str]) -> None:
+def test_refuses_what_is_beyond_a_limit_and_says_where(
+    webhook: str, vendors: Vendors, body: dict[str, Any], path: list[str]
+) -> None:
     answer = httpx.post(webhook, json=body)
     assert answer.status_code == 400
     said = answer.json()
@@ -80,7 +77,7 @@ def test_refuses_what_is_beyond_a_limit_and_says_where(webhook: str, body: dict[
     for part in path:
         place = place[part]
     assert {"code", "message"} <= place["_errors"][0].keys()
-    assert simulator(webhook, "messages") == []
+    assert vendors.state("discord")["messages"] == []
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
@@ -108,18 +105,18 @@ def test_wait_answers_with_the_message(webhook: str) -> None:
     assert (message["content"], message["embeds"]) == ("hello", [{"type": "rich", "title": "t"}])
 
 
-def test_a_message_can_be_edited(webhook: str) -> None:
+def test_a_message_can_be_edited(webhook: str, vendors: Vendors) -> None:
     first = httpx.post(webhook, params={"wait": "true"}, json={"content": "one"}).json()
     edited = httpx.patch(f"{webhook}/messages/{first['id']}", json={"content": "two"})
     assert edited.status_code == 200
     assert edited.json()["edited_timestamp"]
-    assert [m["content"] for m in simulator(webhook, "messages")] == ["two"]
+    assert [m["content"] for m in vendors.state("discord")["messages"]] == ["two"]
     unknown = httpx.patch(f"{webhook}/messages/1", json={"content": "two"})
     assert (unknown.status_code, unknown.json()["code"]) == (404, 10008)
 
 
-def test_rate_limit_says_how_long_as_a_float_and_ends(webhook: str) -> None:
-    set_mode(webhook, mode="rate_limited", retry_after=0.25, times=1)
+def test_rate_limit_says_how_long_as_a_float_and_ends(webhook: str, vendors: Vendors) -> None:
+    vendors.change("discord", mode="rate_limited", retry_after=0.25, times=1)
     answer = httpx.post(webhook, json={"content": "x"})
     assert answer.status_code == 429
     assert answer.json()["retry_after"] == 0.25
@@ -128,8 +125,8 @@ def test_rate_limit_says_how_long_as_a_float_and_ends(webhook: str) -> None:
     assert httpx.post(webhook, json={"content": "x"}).status_code == 204
 
 
-def test_a_deleted_webhook_stays_unknown(webhook: str) -> None:
-    set_mode(webhook, mode="unknown_webhook")
+def test_a_deleted_webhook_stays_unknown(webhook: str, vendors: Vendors) -> None:
+    vendors.change("discord", mode="unknown_webhook")
     for _ in range(2):
         answer = httpx.post(webhook, json={"content": "x"})
         assert (answer.status_code, answer.json()["code"]) == (404, 10015)
@@ -140,7 +137,7 @@ def test_a_wrong_token_is_refused(webhook: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (401, 50027)
 
 
-def test_keeps_what_it_received_refused_or_not(webhook: str) -> None:
+def test_keeps_what_it_received_refused_or_not(webhook: str, vendors: Vendors) -> None:
     httpx.post(webhook, json={"content": "x" * 2001})
     httpx.post(webhook, json={"content": "fine"})
-    assert [len(body["content"]) for body in simulator(webhook, "received")] == [2001, 4]
+    assert [len(body["content"]) for body in vendors.state("discord")["received"]] == [2001, 4]

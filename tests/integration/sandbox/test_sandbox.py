@@ -44,7 +44,7 @@ def test_up_is_found_by_another_process_and_down_leaves_neither_process_nor_file
     sandbox = Sandbox(directory)
     status = sandbox.status()
     assert status["up"]
-    simulator = status["discord"]["pid"]
+    simulator = status["vendors"]["pid"]
     assert ask(sandbox.settings()["postgres"]["dsn"], "SELECT count(*) FROM content") == 3000
     sandbox.down()
     assert not directory.exists()

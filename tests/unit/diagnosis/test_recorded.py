@@ -1,37 +1,48 @@
-"""The rules on readings that were recorded from real faults (``python -m tests.record`` takes them anew)."""
+"""The rules on readings that were recorded from real faults (``python -m tests.record RUNBOOK`` takes them anew)."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runbook import recording
-from runbook.diagnosis.connections import diagnose
-from runbook.sandbox.faults import plan
+from runbook import catalog, recording
+from runbook.execution.document import diagnosis
+from runbook.sandbox.faults import known, plan
 
 RECORDED = Path(__file__).parent / "recorded"
-FAULTS = sorted(path.name.removesuffix(".jsonl.gz") for path in RECORDED.glob("*.jsonl.gz"))
+FILES = sorted(RECORDED.glob("*/*.jsonl.gz"))
+each = pytest.mark.parametrize(
+    "file", FILES, ids=[f"{file.parent.name}/{file.name.removesuffix('.jsonl.gz')}" for file in FILES]
+)
 
 
-def test_every_fault_of_the_sandbox_is_recorded() -> None:
-    assert len(FAULTS) >= 19
+def findings(file: Path) -> dict[str, Any]:
+    runbook = catalog.load(file.parent.name)
+    parameters = json.loads(file.with_name(file.name.replace(".jsonl.gz", ".json")).read_text(encoding="utf-8"))
+    plain: dict[str, Any] = diagnosis(runbook.diagnosis)(recording.load(file), parameters).as_dict()
+    return plain
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_recorded_fault_gives_its_cause_and_no_other(fault: str) -> None:
-    readings = recording.load(RECORDED / f"{fault}.jsonl.gz")
-    parameters = json.loads((RECORDED / f"{fault}.json").read_text(encoding="utf-8"))
-    findings = diagnose(readings, parameters)
-    found = {v.cause for v in findings.verdict if v.tier in ("confirmed", "probable") and v.role != "consequence"}
-    assert found == set(plan(fault).expects)
+@pytest.mark.parametrize("runbook", catalog.load_all(), ids=lambda runbook: runbook.name)
+def test_every_fault_of_the_sandbox_is_recorded(runbook: catalog.Runbook) -> None:
+    recorded = {file.name.removesuffix(".jsonl.gz") for file in FILES if file.parent.name == runbook.name}
+    assert recorded == set(known(runbook))
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_recording_gives_the_same_findings_every_time(fault: str) -> None:
-    parameters = json.loads((RECORDED / f"{fault}.json").read_text(encoding="utf-8"))
-    first, second = (
-        json.dumps(diagnose(recording.load(RECORDED / f"{fault}.jsonl.gz"), parameters).as_dict()) for _ in range(2)
-    )
-    assert first == second
+@each
+def test_a_recorded_fault_gives_its_cause_and_no_other(file: Path) -> None:
+    runbook = catalog.load(file.parent.name)
+    one = plan(file.name.removesuffix(".jsonl.gz"), causes=runbook.causes)
+    result = findings(file)
+    found = [v for v in result["verdict"] if v["tier"] in ("confirmed", "probable")]
+    accepted = {v["cause"] for v in found if v["role"] != "consequence"}
+    assert accepted == set(one.expects)
+    assert result["outcome"] in one.outcomes
+
+
+@each
+def test_a_recording_gives_the_same_findings_every_time(file: Path) -> None:
+    assert json.dumps(findings(file)) == json.dumps(findings(file))

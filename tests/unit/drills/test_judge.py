@@ -9,6 +9,8 @@ import pytest
 from runbook.drills.judge import failed, judge
 from runbook.sandbox.faults import plan
 
+CAUSES = ("P00", "P01", "P02", "P02a", "P03", "P12")
+
 
 def entry(cause: str, tier: str = "confirmed", **more: Any) -> dict[str, Any]:
     return {"cause": cause, "tier": tier, "role": "main", "consequence_of": None, "details": {}, **more}
@@ -19,7 +21,7 @@ def result(*verdict: dict[str, Any], outcome: str = "diagnosed", **more: Any) ->
 
 
 def problems(fault: str, document: dict[str, Any], **named: Any) -> list[str]:
-    score = judge(plan(fault), named, document, runbook="db_connection_exhaustion", seconds=1.0)
+    score = judge(plan(fault, causes=CAUSES), named, document, runbook="db_connection_exhaustion", seconds=1.0)
     assert score.passed is not bool(score.problems)
     return list(score.problems)
 
@@ -34,7 +36,15 @@ PASSES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a compound in either order": ("P01+P02", result(entry("P02"), entry("P01", "probable"))),
     "healthy": ("healthy", result(entry("P00"), outcome="healthy")),
-    "blind, and no guess": ("P01~no_pg_monitor", result(entry("P01", "undetermined"), outcome="undetermined")),
+    "blind, and no guess": (
+        "P01~no_pg_monitor",
+        result(
+            entry("P01", "undetermined"),
+            outcome="undetermined",
+            not_checked=[{"source": "postgresql", "state": "permission_denied", "reason": "hidden", "blocks": ["P01"]}],
+        ),
+    ),
+    "a peak that has passed": ("healthy", result(entry("P00", "possible"), entry("P00"), outcome="no_current_fault")),
 }
 
 FAILS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -54,6 +64,11 @@ FAILS: dict[str, tuple[str, dict[str, Any], str]] = {
         "healthy",
         result(entry("P00"), entry("P04", "probable"), outcome="healthy"),
         "P04 found wrongly",
+    ),
+    "what was not checked is not said": (
+        "P01~no_pg_monitor",
+        result(outcome="undetermined"),
+        "does not say that postgresql was not checked",
     ),
     "a guess when blind": (
         "P01~no_pg_monitor",

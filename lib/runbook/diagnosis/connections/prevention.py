@@ -36,11 +36,13 @@ def prevention(readings: Sequence[Reading]) -> list[dict[str, Any]]:
     rows, connection = taken.rows("timeouts"), taken.row("connection")
     version = int(connection["version_num"]) if connection else None
     checks = [_checked(guard, rows, version) for guard in GUARDS if version is None or version >= guard.since]
+    trend = taken.last("trend")
+    metrics = trend is not None and trend.state != "not_configured"
     checks.append(
         {
             "check": "alerts at 80 % and 95 % of the usable slots",
             "holds": None,
-            "value": "no metrics server is configured",
+            "value": "alert rules are not read" if metrics else "no metrics server is configured",
             "why": "the first gives time, the second wakes somebody",
         }
     )

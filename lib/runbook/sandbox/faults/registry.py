@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,23 +18,43 @@ import structlog
 from runbook.errors import SandboxError
 from runbook.sandbox.faults import state
 from runbook.sandbox.faults.scene import Scene
+from runbook.sandbox.sandbox import ALL, DATABASE, System
 
 if TYPE_CHECKING:
+    from runbook.catalog import Runbook
     from runbook.sandbox.sandbox import Sandbox
 
 log = structlog.get_logger(__name__)
 
 #: Places that an ordinary user's PATH leaves out.
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-_MODULES = ("sessions", "locks", "limits", "clients", "poolers")
-
-HANDICAPS: Mapping[str, str] = {"no_pg_monitor": "the diagnosing role lacks pg_monitor"}
+_DATABASE_MODULES = ("sessions", "locks", "limits", "clients", "poolers")
+"""Faults of these need the patient alone; those of the others an application."""
+_MODULES = (*_DATABASE_MODULES, "requests", "backing", "vendors", "uploads", "queue", "handicaps")
 
 #: Sizes of faults in a compound, where the usual ones would not fit into the slots together.
 COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "P01+P02": {"P01": {"sessions": 9}, "P02": {"waiters": 10}},
 }
 
+
+SCENARIOS: Mapping[str, str] = {
+    "S01": "E01",
+    "S02": "E06",
+    "S03": "E10",
+    "S04": "insufficient",
+    "S05": "E03~sentry_401",
+    "S06": "P01",
+    "S07": "P02",
+    "S08": "P04",
+    "S09": "P06",
+    "S10": "P10",
+    "S11": "P01+P02",
+    "S12": "V01",
+    "S13": "V09:input",
+    "S14": "V12",
+}
+"""The scenarios of the reference drill set, by the fault that plays each."""
 
 #: Sampling that suits a drill: short intervals, for every fault.
 SAMPLING: Mapping[str, Any] = {"sample_seconds": 0.5}
@@ -48,14 +68,35 @@ class Fault:
     id: str
     title: str
     inject: Callable[..., None]
-    #: Causes that the verdict must name.
+    #: Causes that the verdict must name, of those that its runbook knows.
     expects: tuple[str, ...]
-    outcome: str = "diagnosed"
+    #: Outcomes that are right.
+    outcomes: tuple[str, ...] = ("diagnosed",)
+    #: Runbooks that it is for; empty = those that know one of the causes it expects.
+    runbooks: tuple[str, ...] = ()
     #: Thresholds under which the fault is seen within seconds.
     scaled: Mapping[str, Any] = field(default_factory=dict)
     #: Programs with their Debian packages, and Python modules with their extras.
     programs: Mapping[str, str] = field(default_factory=dict)
     modules: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def needs_only_database(self) -> bool:
+        return "healthy" in self.outcomes or self.inject.__module__.rpartition(".")[2] in _DATABASE_MODULES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handicap:
+    """Something that the diagnosis lacks: a privilege, a system that does not answer."""
+
+    title: str
+    apply: Callable[[Scene], None]
+    #: Fault that a full drill tries it with.
+    tried_with: str
+    #: Whether the cause cannot be told without it; else it must be told all the same.
+    blinds: bool
+    #: Sources that the report must name as not checked.
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,21 +105,34 @@ class FaultPlan:
 
     id: str
     faults: tuple[tuple[Fault, Mapping[str, Any]], ...]
-    handicap: str | None = None
+    handicap: Handicap | None = None
+    #: Causes of the runbook that looks; ``None`` = not said.
+    causes: frozenset[str] | None = None
 
     @property
     def title(self) -> str:
         titles = " and ".join(fault.title for fault, _ in self.faults)
-        return f"{titles}; {HANDICAPS[self.handicap]}" if self.handicap else titles
+        return f"{titles}; {self.handicap.title}" if self.handicap else titles
 
     @property
     def expects(self) -> tuple[str, ...]:
-        """Causes that must be named. Who cannot see, must not guess: none under a handicap."""
-        return () if self.handicap else tuple(cause for fault, _ in self.faults for cause in fault.expects)
+        """Causes that must be named. Who cannot see, must not guess: none under a handicap that blinds."""
+        if self.handicap is not None and self.handicap.blinds:
+            return ()
+        every = (cause for fault, _ in self.faults for cause in fault.expects)
+        return tuple(cause for cause in every if self.causes is None or cause in self.causes)
 
     @property
-    def outcome(self) -> str:
-        return "undetermined" if self.handicap else self.faults[0][0].outcome
+    def outcomes(self) -> tuple[str, ...]:
+        """Outcomes that are right."""
+        if self.handicap is not None and self.handicap.blinds:
+            return ("undetermined",)
+        return self.faults[0][0].outcomes
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Sources that must be named as not checked."""
+        return self.handicap.unknown if self.handicap is not None else ()
 
     @property
     def scaled(self) -> dict[str, Any]:
@@ -109,6 +163,7 @@ class Injected:
 
 
 _FAULTS: dict[str, Fault] = {}
+_HANDICAPS: dict[str, Handicap] = {}
 
 
 def fault(
@@ -116,24 +171,41 @@ def fault(
     title: str,
     *,
     expects: tuple[str, ...] | None = None,
-    outcome: str = "diagnosed",
+    outcomes: tuple[str, ...] = ("diagnosed",),
+    runbooks: tuple[str, ...] = (),
     scaled: Mapping[str, Any] | None = None,
     programs: Mapping[str, str] | None = None,
     modules: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register the decorated function, which injects into the scene that it is given, as the fault ``id``."""
+    """Register the decorated function, which injects into the scene that it is given, as the fault ``id``.
+
+    Without ``expects`` it is the cause of that name: ``V09`` for the variant ``V09:outage``.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         _FAULTS[id] = Fault(
             id=id,
             title=title,
             inject=function,
-            expects=(id,) if expects is None else expects,
-            outcome=outcome,
+            expects=(id.partition(":")[0],) if expects is None else expects,
+            outcomes=outcomes,
+            runbooks=runbooks,
             scaled=scaled or {},
             programs=programs or {},
             modules=modules or {},
         )
+        return function
+
+    return register
+
+
+def handicap(
+    name: str, title: str, *, tried_with: str, blinds: bool = True, unknown: tuple[str, ...] = ()
+) -> Callable[[Callable[[Scene], None]], Callable[[Scene], None]]:
+    """Register the decorated function, which takes something away from the diagnosis, as the handicap ``name``."""
+
+    def register(function: Callable[[Scene], None]) -> Callable[[Scene], None]:
+        _HANDICAPS[name] = Handicap(title=title, apply=function, tried_with=tried_with, blinds=blinds, unknown=unknown)
         return function
 
     return register
@@ -152,28 +224,61 @@ def _registry() -> Mapping[str, Fault]:
     return _FAULTS
 
 
-def known() -> list[str]:
-    """Ids of everything that a full drill injects: each fault, the usual compound, and the handicap."""
-    return [*_registry(), *COMPOUND_SIZES, *(f"P01~{handicap}" for handicap in HANDICAPS)]
+def known(runbook: Runbook) -> list[str]:
+    """Ids of everything that a full drill of this runbook injects: each fault, the usual compounds, the handicaps."""
+    singles = [one.id for one in _registry().values() if _is_for(one, runbook)]
+    compounds = [id for id in COMPOUND_SIZES if set(id.split("+")) <= set(singles)]
+    handicapped = [f"{h.tried_with}~{name}" for name, h in _HANDICAPS.items() if h.tried_with in singles]
+    return [*singles, *compounds, *handicapped]
 
 
-def plan(id: str, **sizes: Any) -> FaultPlan:
+def systems(runbook: Runbook) -> tuple[System, ...]:
+    """What of the sandbox the faults of this runbook take place in."""
+    needing = [one for one in _registry().values() if _is_for(one, runbook) and not one.needs_only_database]
+    return ALL if needing else DATABASE
+
+
+def suits(id: str, runbook: Runbook) -> bool:
+    """Whether this fault, or compound, or scenario, is one of this runbook's.
+
+    Raises
+    ------
+    SandboxError
+        It is unknown.
+    """
+    return all(_is_for(one, runbook) for one, _ in plan(id).faults)
+
+
+def _is_for(one: Fault, runbook: Runbook) -> bool:
+    if one.runbooks:
+        return runbook.name in one.runbooks
+    return "healthy" in one.outcomes or bool(set(one.expects) & set(runbook.causes))
+
+
+def plan(id: str, *, causes: Collection[str] | None = None, **sizes: Any) -> FaultPlan:
     """Take a fault id apart. ``sizes`` (sessions, application, …) override the defaults of a single fault.
+
+    Parameters
+    ----------
+    id
+        A fault, a compound, either with a handicap, or a scenario of the reference drill set.
+    causes
+        Causes of the runbook that will look: of others it need not know.
 
     Raises
     ------
     SandboxError
         Unknown fault, handicap or size.
     """
-    causes, _, handicap = id.partition("~")
-    if handicap and handicap not in HANDICAPS:
-        raise SandboxError(f"unknown handicap {handicap!r}", remedy=f"Known: {', '.join(HANDICAPS)}")
-    parts = causes.split("+")
     registry = _registry()
+    together, _, hindered = SCENARIOS.get(id, id).partition("~")
+    if hindered and hindered not in _HANDICAPS:
+        raise SandboxError(f"unknown handicap {hindered!r}", remedy=f"Known: {', '.join(_HANDICAPS)}")
+    parts = together.split("+")
     for part in parts:
         if part not in registry:
-            raise SandboxError(f"unknown fault {part!r}", remedy=f"Known: {', '.join(known())}")
-    special = COMPOUND_SIZES.get(causes, {})
+            raise SandboxError(f"unknown fault {part!r}", remedy=f"Known: {', '.join(registry)}")
+    special = COMPOUND_SIZES.get(together, {})
     chosen = [
         (registry[part], {**_share(registry[part], len(parts)), **special.get(part, {}), **sizes}) for part in parts
     ]
@@ -181,7 +286,12 @@ def plan(id: str, **sizes: Any) -> FaultPlan:
         wrong = given.keys() - inspect.signature(one.inject).parameters.keys()
         if wrong:
             raise SandboxError(f"fault {one.id} has no size {', '.join(sorted(wrong))}")
-    return FaultPlan(id=id, faults=tuple(chosen), handicap=handicap or None)
+    return FaultPlan(
+        id=id,
+        faults=tuple(chosen),
+        handicap=_HANDICAPS[hindered] if hindered else None,
+        causes=frozenset(causes) if causes is not None else None,
+    )
 
 
 def _share(one: Fault, parts: int) -> dict[str, int]:
@@ -224,8 +334,8 @@ def inject(
                 one.inject(scene, **sizes)
         except _database_error() as error:
             raise SandboxError(f"fault {plan_.id} could not be injected: {error}") from error
-        if plan_.handicap == "no_pg_monitor":
-            scene.settings.setdefault("postgres", {})["dsn"] = sandbox.dsn("nobody_special")
+        if plan_.handicap is not None:
+            plan_.handicap.apply(scene)
         log.info("fault injected", fault=plan_.id)
         named = {cause: tuple(values) for cause, values in scene.named.items() if cause in plan_.expects}
         yield Injected(plan=plan_, settings=scene.settings, named=named)

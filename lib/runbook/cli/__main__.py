@@ -1,0 +1,5 @@
+"""``python -m runbook.cli``."""
+
+from runbook.cli import main
+
+main()

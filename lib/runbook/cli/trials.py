@@ -1,0 +1,126 @@
+"""Commands to try things on: the sandbox, drills, the demo."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Annotated
+
+import typer
+
+from runbook.cli.base import Json, app, console, log_to_stderr, print_json, sandbox_app
+from runbook.errors import CheckFailed, RunbookError
+
+
+@app.command()
+def drill(
+    name: Annotated[str | None, typer.Argument(help="Name of the runbook; default: every one that has drills.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="Fault id, e.g. P01, P01+P02, P01~no_pg_monitor.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every fault that the sandbox knows.")] = False,
+    full_length: Annotated[bool, typer.Option(help="At the notebook's own thresholds, in real length.")] = False,
+    rotate: Annotated[int, typer.Option(help="So many in real length, another few every day.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Inject known faults, fire the alert over HTTP, and score the verdicts."""
+    from datetime import UTC, datetime
+
+    from runbook import catalog
+    from runbook.drills.drill import rotating_few, run_drills, together
+    from runbook.drills.history import remember
+    from runbook.drills.score import score_table
+    from runbook.sandbox.faults import known, suits
+
+    log_to_stderr("WARNING")
+    if not fault and not every:
+        raise RunbookError("nothing to drill", remedy="Name a --fault, or say --all")
+    err = console(stderr=True)
+    reports = []
+    for runbook in [catalog.load(name)] if name else catalog.load_all():
+        chosen = [f for f in fault if name or suits(f, runbook)] if fault else known(runbook)
+        if not chosen:
+            continue
+        report = run_drills(
+            runbook.name,
+            chosen,
+            at_defaults=chosen if full_length else rotating_few(rotate, day=datetime.now(UTC).date(), among=chosen),
+            progress=lambda line: err.print(line, style="dim"),
+        )
+        remember(runbook.name, report)
+        reports.append(report)
+    report = together(reports)
+    if as_json:
+        print_json(report)
+    else:
+        console().print(score_table(report))
+    if report["failed"] or not report["passed"]:
+        raise CheckFailed(f"{report['failed']} drills failed, {len(report['skipped'])} skipped")
+
+
+@app.command()
+def demo() -> None:
+    """Show the whole way on a sandbox: a leak, an alert, the notebook, the report, the message."""
+    from runbook.drills.demo import run_demo
+
+    log_to_stderr("WARNING")
+    status = run_demo(console())
+    if status:
+        raise typer.Exit(status)
+
+
+@sandbox_app.command("up")
+def sandbox_up(as_json: Json = False) -> None:
+    """Start the sandbox and leave it running; with --json, print the settings that point at it."""
+    from runbook.sandbox import Sandbox
+    from runbook.sandbox.sandbox import as_environment
+
+    log_to_stderr("WARNING")
+    sandbox = Sandbox().up()
+    if as_json:
+        print_json(sandbox.settings())
+        return
+    out = console()
+    out.print("sandbox is up; to point the commands at it:")
+    for variable, value in as_environment(sandbox.settings()).items():
+        typer.echo(f"export {variable}={shlex.quote(value)}")
+
+
+@sandbox_app.command("down")
+def sandbox_down(as_json: Json = False) -> None:
+    """Stop the sandbox and delete it."""
+    from runbook.sandbox import Sandbox
+
+    log_to_stderr("WARNING")
+    sandbox = Sandbox()
+    sandbox.down()
+    print_json(sandbox.status()) if as_json else console().print("sandbox is down")
+
+
+@sandbox_app.command("status")
+def sandbox_status(as_json: Json = False) -> None:
+    """What of the sandbox runs."""
+    from runbook.sandbox import Sandbox
+
+    status = Sandbox().status()
+    print_json(status) if as_json else console().print_json(json.dumps(status))
+
+
+@sandbox_app.command("inject")
+def sandbox_inject(fault: str, as_json: Json = False) -> None:
+    """Inject a fault and leave it there."""
+    from runbook.sandbox import Sandbox
+
+    log_to_stderr("WARNING")
+    sandbox = Sandbox()
+    sandbox.inject(fault)
+    print_json(sandbox.status()) if as_json else console().print(f"{fault} is injected")
+
+
+@sandbox_app.command("heal")
+def sandbox_heal(as_json: Json = False) -> None:
+    """Take the injected fault out again, and check that nothing of it is left."""
+    from runbook.sandbox import Sandbox
+
+    log_to_stderr("WARNING")
+    sandbox = Sandbox()
+    healed = sandbox.heal()
+    print_json(sandbox.status()) if as_json else console().print(f"{healed} is healed" if healed else "nothing to heal")

@@ -1,0 +1,127 @@
+"""The symptom of the upload runbook, re-measured: it has several faces, any of which is enough.
+
+Source: reference fault model, runbook R3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runbook.diagnosis.uploads.facts import Facts
+from runbook.result import Symptom
+
+PEAK_PERCENT = 50.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """One way in which the symptom shows. ``breached`` is ``None`` when it cannot be told."""
+
+    label: str
+    unit: str
+    value: float | None
+    threshold: float | None
+    breached: bool | None
+    peak: float | None = None
+
+    def symptom(self, breached: bool | None) -> Symptom:
+        return Symptom(
+            label=self.label,
+            value=self.value,
+            unit=self.unit,
+            threshold=self.threshold,
+            breached=breached,
+            peak=self.value if self.peak is None else self.peak,
+        )
+
+
+def faces(facts: Facts) -> list[Face]:
+    """Every face, the most telling first."""
+    return [face(facts) for face in FACES]
+
+
+def is_breached(all_faces: list[Face]) -> bool | None:
+    """Whether any face is breached; ``None`` when none is, and the rows of the application are unknown."""
+    if any(face.breached for face in all_faces):
+        return True
+    return None if all_faces[0].breached is None else False
+
+
+def shown(all_faces: list[Face]) -> Symptom:
+    """The symptom as the report shows it: the first face that is breached, else the rows."""
+    breached = [face for face in all_faces if face.breached]
+    return (breached or all_faces)[0].symptom(is_breached(all_faces))
+
+
+def sufficient(facts: Facts) -> bool:
+    """Whether there were uploads enough to speak of a rate; when they are unknown, that is the larger trouble."""
+    content, limits = facts.content, facts.limits
+    if content.uploads is None or content.bad is None:
+        return True
+    return content.uploads >= limits.min_uploads or content.bad >= limits.min_bad
+
+
+def peaked(facts: Facts) -> bool:
+    """Whether there were five minutes of the window in which half of the uploads failed."""
+    return (facts.content.peak_percent or 0.0) >= PEAK_PERCENT
+
+
+def _rows(facts: Facts) -> Face:
+    content, limits = facts.content, facts.limits
+    breached: bool | None = None
+    if content.uploads is not None and content.bad is not None:
+        enough = content.bad >= limits.min_bad
+        breached = enough and (content.percent or 0.0) >= content.threshold_percent
+        if not breached and content.uploads < limits.min_uploads:
+            breached = None
+    return Face(
+        label="uploads of the window that failed or got stuck",
+        unit="%",
+        value=content.percent,
+        threshold=round(content.threshold_percent, 1),
+        breached=breached,
+        peak=max((p for p in (content.percent, content.peak_percent) if p is not None), default=None),
+    )
+
+
+def _requests(facts: Facts) -> Face:
+    traffic, limits = facts.traffic, facts.limits
+    failing, requests = traffic.failing, traffic.requests
+    percent = round(min(100.0, 100.0 * failing / requests), 1) if failing is not None and requests else None
+    return Face(
+        label="requests of uploads that failed",
+        unit="%",
+        value=percent,
+        threshold=limits.threshold_percent,
+        breached=None
+        if percent is None or failing is None
+        else failing >= limits.min_bad and percent >= limits.threshold_percent,
+    )
+
+
+def _queue(facts: Facts) -> Face:
+    oldest = facts.jobs.oldest_seconds
+    return Face(
+        label="age of the oldest job that waits",
+        unit="s",
+        value=oldest,
+        threshold=facts.limits.job_stuck_seconds,
+        breached=None if oldest is None else oldest >= facts.limits.job_stuck_seconds,
+    )
+
+
+def _attempt(facts: Facts) -> Face:
+    """Our own upload; one that only ours fails at is no symptom of the users'."""
+    writes = facts.bucket.writes
+    refused = None if writes is None else not writes and facts.share_at_bucket() > 0.2
+    return Face(
+        label="our own test upload refused",
+        unit="",
+        value=None if writes is None else float(not writes),
+        threshold=1.0,
+        breached=refused,
+    )
+
+
+FACES: tuple[Callable[[Facts], Face], ...] = (_rows, _requests, _queue, _attempt)

@@ -1,0 +1,198 @@
+"""What all instances share: configuration, database, cache, queue, vendors, and the application's log."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from runbook.sandbox.application import http1
+from runbook.sandbox.application.database import Database
+from runbook.sandbox.application.stage import Stage
+
+STRIPE_HOST = "api.stripe.com"
+SENTRY_PROJECT = "1"
+VENDOR_SECONDS = 1.0
+REPORTS_PER_SECOND = 5.0
+"""More errors than these are not reported: what Sentry sees is a sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """How the application was started."""
+
+    token: str
+    database_dsn: str
+    redis_url: str
+    queue: str
+    queue_prefix: str
+    stripe_url: str
+    stripe_key: str
+    #: Where errors are reported, and with which key; an environment of Sentry's.
+    sentry_url: str
+    sentry_key: str
+    environment: str
+    webhook_secret: str
+    s3_endpoint_url: str
+    s3_region: str
+    s3_bucket: str
+    s3_access_key_id: str
+    s3_secret_access_key: str
+    access_log: str
+    app_log: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """One call to a vendor, as the access log tells it."""
+
+    host: str
+    #: ``None`` = no answer.
+    status: int | None
+    #: ``None`` = no connection.
+    connect_seconds: float | None
+
+
+class Backend:
+    """The shared part of the application; ``stage`` is replaced as a whole when it changes."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        import redis.asyncio
+
+        self.configuration = configuration
+        self.stage = Stage()
+        self.database = Database(configuration.database_dsn)
+        self.redis: Any = redis.asyncio.from_url(configuration.redis_url, socket_timeout=2, socket_connect_timeout=2)
+        self.client = http1.Client()
+        self.log = _application_log(configuration.app_log)
+        self._queue: Any = None
+        self._presigners: dict[tuple[str, str, str], Any] = {}
+        self._reports: set[asyncio.Task[None]] = set()
+        self._reported_at = 0.0
+
+    async def rows(self, statement: str, *parameters: Any) -> list[Any]:
+        """Run one statement on whichever database is configured now."""
+        return await self.database.rows(statement, parameters, dsn=self.stage.database_dsn)
+
+    async def charge(self, amount: int) -> Upstream:
+        """Charge a card at Stripe."""
+        key = self.stage.stripe_key or self.configuration.stripe_key
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/x-www-form-urlencoded"}
+        form = {"amount": amount, "currency": "eur", "source": "tok_visa"}
+        began = time.perf_counter()
+        try:
+            response = await self.client.request(
+                "POST",
+                f"{self.configuration.stripe_url}/v1/charges",
+                headers=headers,
+                body=urlencode(form).encode(),
+                seconds=VENDOR_SECONDS,
+            )
+        except TimeoutError:
+            return Upstream(host=STRIPE_HOST, status=None, connect_seconds=min(time.perf_counter() - began, 0.001))
+        except http1.FAILURES:
+            return Upstream(host=STRIPE_HOST, status=None, connect_seconds=None)
+        return Upstream(host=STRIPE_HOST, status=response.status, connect_seconds=response.connect_seconds)
+
+    def report(self, message: str, *, release: str, transaction: str, user: str) -> None:
+        """Report an error to Sentry, in the background and not every one."""
+        now = time.monotonic()
+        if now - self._reported_at < 1 / REPORTS_PER_SECOND:
+            return
+        self._reported_at = now
+        kind, _, value = message.partition(": ")
+        event = {
+            "level": "error",
+            "release": release,
+            "environment": self.configuration.environment,
+            "transaction": transaction,
+            "user": {"id": user},
+            "exception": {"values": [{"type": kind, "value": value}]},
+        }
+        task = asyncio.create_task(self._send_report(event))
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+
+    async def _send_report(self, event: dict[str, Any]) -> None:
+        key = f"Sentry sentry_version=7, sentry_key={self.configuration.sentry_key}"
+        headers = {"x-sentry-auth": key, "content-type": "application/json"}
+        # Who cannot report an error has nobody to report that to.
+        with contextlib.suppress(*http1.FAILURES):
+            await self.client.request(
+                "POST",
+                f"{self.configuration.sentry_url}/api/{SENTRY_PROJECT}/store/",
+                headers=headers,
+                body=json.dumps(event).encode(),
+                seconds=2.0,
+            )
+
+    async def enqueue(self, name: str, data: dict[str, Any]) -> None:
+        """Add a job for the worker."""
+        if self._queue is None:
+            from bullmq import Queue
+
+            options: Any = {"connection": self.configuration.redis_url, "prefix": self.configuration.queue_prefix}
+            self._queue = Queue(self.configuration.queue, options)
+        await self._queue.add(name, data, {"attempts": 1})
+
+    def presign(self, method: str, key: str) -> str:
+        """A URL with which a browser may put, or the transcoder get, an object."""
+        stage, own = self.stage, self.configuration
+        signer = (
+            stage.s3_endpoint_url or own.s3_endpoint_url,
+            stage.s3_region or own.s3_region,
+            stage.s3_access_key_id or own.s3_access_key_id,
+        )
+        if signer not in self._presigners:
+            self._presigners[signer] = _s3_client(*signer, own.s3_secret_access_key)
+        bucket = stage.s3_bucket or own.s3_bucket
+        url: str = self._presigners[signer].generate_presigned_url(
+            method, Params={"Bucket": bucket, "Key": key}, ExpiresIn=900
+        )
+        return url
+
+    def webhook_is_genuine(self, signature: str, body: bytes) -> bool:
+        """Whether Mux signed this body: ``t=<unix>,v1=<hex>`` over ``<t>.<body>``."""
+        parts = dict(part.partition("=")[::2] for part in signature.split(","))
+        signed = f"{parts.get('t', '')}.".encode() + body
+        expected = hmac.digest(self.configuration.webhook_secret.encode(), signed, hashlib.sha256).hex()
+        return hmac.compare_digest(parts.get("v1", ""), expected)
+
+
+def basic(user: str, password: str) -> str:
+    """The header of HTTP's basic authentication."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _s3_client(endpoint_url: str, region: str, access_key_id: str, secret: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=region,
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret,
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+    )
+
+
+def _application_log(path: str) -> logging.Logger:
+    handler = logging.FileHandler(path)
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("web")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    return logger

@@ -1,0 +1,95 @@
+"""The application's way to its database: a small pool that connects when it has to, and errors that name a SQLSTATE."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import psycopg
+
+POOL_SIZE = 4
+APPLICATION_NAME = "web-app"
+WORKER_NAME = "web-worker"
+"""What their sessions are called, so that the sandbox does not take them for somebody's leftovers."""
+
+#: A refused login carries no SQLSTATE in psycopg, only text.
+_REFUSALS = {
+    "connection slots are reserved": "53300",
+    "too many clients": "53300",
+    "too many connections": "53300",
+    "password authentication failed": "28P01",
+    "starting up": "57P03",
+    "shutting down": "57P03",
+}
+
+
+class DatabaseFailed(Exception):
+    """A statement failed; the message is what the application logs."""
+
+
+class Database:
+    """At most :data:`POOL_SIZE` sessions."""
+
+    def __init__(self, dsn: str, *, application_name: str = APPLICATION_NAME) -> None:
+        self._application_name = application_name
+        self.dsn = dsn
+        self._slots = asyncio.Semaphore(POOL_SIZE)
+        self._idle: list[psycopg.AsyncConnection[Any]] = []
+        self.used = 0
+
+    async def rows(self, statement: str, parameters: Sequence[Any] = (), *, dsn: str = "") -> list[Any]:
+        """Run one statement; its rows, none for one that returns nothing.
+
+        Raises
+        ------
+        DatabaseFailed
+            It could not connect, or the server refused the statement.
+        """
+        with _named_errors():
+            async with self._session(dsn or self.dsn) as session:
+                cursor = await session.execute(statement.encode(), parameters)
+                return await cursor.fetchall() if cursor.description else []
+
+    async def close_idle(self) -> None:
+        """Close every session that is not in use."""
+        while self._idle:
+            await self._idle.pop().close()
+
+    @asynccontextmanager
+    async def _session(self, dsn: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        import psycopg
+
+        async with self._slots:
+            self.used += 1
+            try:
+                kept = self._idle.pop() if self._idle and dsn == self.dsn else None
+                session = kept or await psycopg.AsyncConnection.connect(
+                    dsn, autocommit=True, application_name=self._application_name, connect_timeout=3
+                )
+                try:
+                    yield session
+                finally:
+                    if session.closed or dsn != self.dsn:
+                        await session.close()
+                    else:
+                        self._idle.append(session)
+            finally:
+                self.used -= 1
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        text = str(error).strip().replace("\n", " ")
+        code = error.sqlstate or next((code for sign, code in _REFUSALS.items() if sign in text), None)
+        named = f" (SQLSTATE {code})" if code else ""
+        raise DatabaseFailed(f"{type(error).__name__}: {text}{named}") from None

@@ -1,0 +1,29 @@
+"""The simulator's process: listens on a free port of loopback, says which, and serves until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import uvicorn
+
+from runbook.sandbox import processes
+from runbook.sandbox.vendors.application import create_app
+
+
+def main() -> None:
+    """Take ``{"token": …}`` on standard input, greet with ``{"port": …}``, serve."""
+    given = processes.arguments()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        # A vendor that keeps silent on purpose holds its connections; they must not hold the end up.
+        config = uvicorn.Config(
+            create_app(given["token"]), log_level="warning", access_log=False, timeout_graceful_shutdown=1
+        )
+        processes.ready(port=listener.getsockname()[1])
+        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+
+
+if __name__ == "__main__":
+    main()

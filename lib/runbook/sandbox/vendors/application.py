@@ -1,0 +1,162 @@
+"""All vendors in one application, and the control side that changes them.
+
+Before the routes stands one piece that knows whose path is asked for, whether that vendor fails just now and whether
+the credential is right, and that writes the request down. The control side takes the token that the process was
+started with; no vendor's credential opens it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.types import ASGIApp
+
+from runbook.sandbox.vendors.aws import Aws
+from runbook.sandbox.vendors.base import Vendor, now, same, stamp
+from runbook.sandbox.vendors.credentials import STATUS_PAGES, Credentials
+from runbook.sandbox.vendors.discord import Discord
+from runbook.sandbox.vendors.failures import Failure, Receive, Send
+from runbook.sandbox.vendors.github import GitHub
+from runbook.sandbox.vendors.mux import Mux
+from runbook.sandbox.vendors.pagerduty import PagerDuty
+from runbook.sandbox.vendors.sentry import Sentry
+from runbook.sandbox.vendors.statuspage import StatusPage
+from runbook.sandbox.vendors.stream import Stream
+from runbook.sandbox.vendors.stripe import Stripe
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+def create_app(token: str) -> ASGIApp:
+    """Every vendor under its base path, and ``/control`` for who holds ``token``."""
+    credentials = Credentials.of(token)
+    vendors: list[Vendor[Any]] = [
+        cls(credentials) for cls in (Sentry, GitHub, Mux, Stream, PagerDuty, Discord, Stripe, Aws)
+    ]
+    vendors += [StatusPage(credentials, page) for page in STATUS_PAGES]
+    app = FastAPI(openapi_url=None)
+    for vendor in vendors:
+        for method, path, endpoint in vendor.routes():
+            app.router.add_route(vendor.base + path, endpoint, methods=[method])
+        app.router.add_route(vendor.base + "{rest:path}", _unknown(vendor), methods=METHODS)
+    _add_control(app, {vendor.name: vendor for vendor in vendors})
+    return _Front(app, vendors, token)
+
+
+def _unknown(vendor: Vendor[Any]) -> Any:
+    async def answer(request: Request) -> Response:
+        return vendor.said(404)
+
+    return answer
+
+
+class _Front:
+    """Whose path, may they, does it fail just now; and a note of each request."""
+
+    def __init__(self, app: ASGIApp, vendors: Sequence[Vendor[Any]], token: str) -> None:
+        self._app = app
+        self._vendors = vendors
+        self._token = token
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if path.startswith("/control"):
+            given = Request(scope).headers.get("authorization", "")
+            refusal = None if same(given, f"Bearer {self._token}") else JSONResponse({"detail": "no"}, status_code=401)
+            await (refusal or self._app)(scope, receive, send)
+            return
+        vendor = next((vendor for vendor in self._vendors if f"{path}/".startswith(f"{vendor.base}/")), None)
+        if vendor is None:
+            await self._app(scope, receive, send)
+        else:
+            await self._ask(vendor, scope, receive, send)
+
+    async def _ask(self, vendor: Vendor[Any], scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        below = scope["path"].removeprefix(vendor.base) or "/"
+        query = scope["query_string"].decode("latin-1")
+        note = {"method": scope["method"], "path": below, "query": query, "status": None, "at": stamp(now())}
+        vendor.requests.append(note)
+
+        async def watched(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                note["status"] = message["status"]
+                present = {name.lower() for name, _ in message["headers"]}
+                more = ((name.lower().encode(), value.encode()) for name, value in vendor.headers().items())
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in more if name not in present),
+                ]
+            await send(message)
+
+        async def ordinary(receive: Receive, send: Send) -> None:
+            await (vendor.refusal(Request(scope)) or self._app)(scope, receive, send)
+
+        failure = vendor.failure_now(below)
+        if failure is None:
+            await ordinary(receive, watched)
+        else:
+            await failure.answer(vendor.error, ordinary, receive, watched)
+
+
+def _add_control(app: FastAPI, vendors: dict[str, Vendor[Any]]) -> None:
+    async def state(request: Request) -> Response:
+        vendor = vendors.get(request.path_params["vendor"])
+        if vendor is None:
+            return _no_vendor(vendors)
+        return JSONResponse(vendor.facts.model_dump(mode="json"))
+
+    async def change(request: Request) -> Response:
+        return await _with_body(request, vendors, lambda vendor, body: vendor.change(body))
+
+    async def fail(request: Request) -> Response:
+        return await _with_body(request, vendors, lambda vendor, body: vendor.fail(Failure.model_validate(body)))
+
+    async def heal(request: Request) -> Response:
+        return await _with_body(request, vendors, lambda vendor, _: vendor.fail(None))
+
+    async def requests(request: Request) -> Response:
+        vendor = vendors.get(request.path_params["vendor"])
+        return JSONResponse(list(vendor.requests)) if vendor is not None else _no_vendor(vendors)
+
+    async def reset(request: Request) -> Response:
+        for vendor in vendors.values():
+            vendor.reset()
+        return Response(status_code=204)
+
+    async def reset_one(request: Request) -> Response:
+        return await _with_body(request, vendors, lambda vendor, _: vendor.reset())
+
+    for method, path, endpoint in (
+        ("GET", "/control/{vendor}", state),
+        ("PATCH", "/control/{vendor}", change),
+        ("DELETE", "/control/{vendor}", reset_one),
+        ("PUT", "/control/{vendor}/failure", fail),
+        ("DELETE", "/control/{vendor}/failure", heal),
+        ("GET", "/control/{vendor}/requests", requests),
+        ("DELETE", "/control", reset),
+    ):
+        app.router.add_route(path, endpoint, methods=[method])
+
+
+async def _with_body(request: Request, vendors: dict[str, Vendor[Any]], act: Any) -> Response:
+    vendor = vendors.get(request.path_params["vendor"])
+    if vendor is None:
+        return _no_vendor(vendors)
+    try:
+        act(vendor, json.loads(await request.body() or b"{}"))
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        return JSONResponse({"detail": "; ".join(wrong)}, status_code=422)
+    return Response(status_code=204)
+
+
+def _no_vendor(vendors: dict[str, Vendor[Any]]) -> Response:
+    return JSONResponse({"detail": f"no such vendor; known: {', '.join(vendors)}"}, status_code=404)

@@ -59,7 +59,12 @@ def test_the_figures_that_the_rules_need_are_there(plain: RedisProcess) -> None:
     reading = connector(plain.url()).info()
     row = reading.value
     assert reading.state == "ok", reading.reason
-    assert (row["role"], row["loading"], row["maxmemory_policy"], row["maxclients"]) == ("master", False, "noeviction", 10000)
+    assert (row["role"], row["loading"], row["maxmemory_policy"], row["maxclients"]) == (
+        "master",
+        False,
+        "noeviction",
+        10000,
+    )
     assert row["used_memory"] > 0
     assert row["error_counts"]["ERR"] >= 1
     assert [key for key, value in row.items() if value is None] == []

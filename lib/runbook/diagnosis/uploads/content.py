@@ -98,6 +98,16 @@ class Content:
         return round(100.0 * self.bad / self.uploads, 1) if self.uploads and self.bad is not None else None
 
     @cached_property
+    def peak_percent(self) -> float | None:
+        """The worst five minutes of the window with uploads enough to speak of, % failed."""
+        rates = [
+            100.0 * number(row, "failed") / number(row, "total")
+            for row in self.readings.rows("content_onset") or []
+            if number(row, "total") >= self.limits.min_uploads
+        ]
+        return round(max(rates), 1) if rates else None
+
+    @cached_property
     def usual_percent(self) -> float | None:
         """95th percentile of the hourly failure rate of the seven days before."""
         rows = self.readings.rows("content_history")

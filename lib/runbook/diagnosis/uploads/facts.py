@@ -119,9 +119,11 @@ class Facts:
         by_id = [row for row in rest if str(row.get("id")) in done]
         if by_id or not rest:
             return by_id
-        surplus = len(jobs) - (self.content.finished or 0) - len(webhook)
-        behind = (self.jobs.waiting or 0) + len(self.jobs.active or [])
-        return rest[: max(0, min(len(rest), surplus - behind))]
+        finished, waiting = self.content.finished, self.jobs.waiting
+        if finished is None or waiting is None:
+            return None
+        surplus = len(jobs) - finished - len(webhook) - waiting - len(self.jobs.active or [])
+        return rest[: max(0, min(len(rest), surplus))]
 
     # -- counting -----------------------------------------------------------------------------------------------------
 
@@ -152,6 +154,14 @@ class Facts:
         if self.content.bad is None:
             return requests
         return self.content.bad + max(0, requests - (self.content.arriving or 0))
+
+    @cached_property
+    def more_than_usual(self) -> bool:
+        """Whether more rows are bad, or more requests fail, than an odd one; unknown rows are not held against it."""
+        content, limits = self.content, self.limits
+        if (self.traffic.failing or 0) >= limits.min_bad or content.bad is None:
+            return True
+        return content.bad >= limits.min_bad and (content.percent or 0.0) >= content.threshold_percent
 
     @cached_property
     def total(self) -> int:
@@ -189,5 +199,5 @@ class Facts:
     def share_on_the_way(self) -> float:
         """Share that something before the bucket explains, which uploads that came through speak against."""
         arriving = self.content.arriving_now
-        whole = self.bad + arriving + (0 if self.bad else (self.content.finished or 0))
+        whole = self.bad + arriving + (0 if self.more_than_usual else (self.content.finished or 0))
         return min(1.0, (self.untraced + arriving) / whole) if whole else 0.0

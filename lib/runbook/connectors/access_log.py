@@ -339,7 +339,7 @@ _ID = re.compile(
     | (?=[^0-9]*[0-9])[0-9a-fA-F]{8,} | [0-9a-fA-F]{24,}      # hexadecimal
     | c[a-z0-9]{24} | [0-9A-HJKMNP-TV-Z]{26}                  # cuid, ULID
     | (?=(?:[^0-9]*[0-9]){2})[A-Za-z0-9_-]{16,}               # any other long mix of letters and digits
-    | [A-Za-z]{1,10}[_-](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{6,} # prefixed: user_1a2b3c
+    | [A-Za-z]{1,10}[_-](?=(?:[A-Za-z_-]*[0-9]){2})[A-Za-z0-9_-]{4,} # prefixed: user_1a2b3c
     | (?=(?:[^0-9]*[0-9]){4})[A-Za-z0-9_-]{8,}
     | .*(?:@|%[0-9A-Fa-f]{2}|[^\x21-\x7e]).* | .{41,}
     """,
@@ -353,8 +353,14 @@ def route(path: str) -> str:
     """A path as a route: ids become ``:id``, the query is gone, so that requests of one kind fall together."""
     path = _ORIGIN.sub("", _without_query(path), count=1) or "/"
     segments = [segment for segment in path.split("/") if segment]
-    named = [":id" if _ID.fullmatch(segment) else segment for segment in segments[:MAX_SEGMENTS]]
-    return "/" + "/".join(named) + ("/…" if len(segments) > MAX_SEGMENTS else "")
+    return "/" + "/".join(map(_named, segments[:MAX_SEGMENTS])) + ("/…" if len(segments) > MAX_SEGMENTS else "")
+
+
+def _named(segment: str) -> str:
+    """A segment of a path without what is an id in it, also between dots: ``app.3f2a9c1b.js``."""
+    if _ID.fullmatch(segment):
+        return ":id"
+    return ".".join(":id" if _ID.fullmatch(part) else part for part in segment.split("."))
 
 
 # -- upstreams --------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class Pipeline:
     processes: int = 1
     status_pages: dict[str, str] = field(default_factory=dict)
     usual_failed: int = 1
-    table: str = "content"
+    states: tuple[str, ...] = ("UPLOADING", "PROCESSING", "PENDING_REVIEW", "READY", "FAILED")
     #: Readings that replace those of the same name.
     instead: dict[str, Reading] = field(default_factory=dict)
     next_id: int = 100
@@ -100,6 +100,7 @@ class Pipeline:
             reading("queue_failed", self.failed, source="bullmq"),
             reading("queue_completed", self.completed, source="bullmq"),
             reading("stuck_rows", self._stuck()),
+            reading("content_states", [{"label": label} for label in self.states]),
             reading("multipart_uploads", self.multipart, source="object_storage"),
             reading("worker_restart", [{"position": 1, "word": "systemctl"}, {"position": 2, "word": "restart"},
                                        {"position": 3, "word": "worker"}], source="shell"),

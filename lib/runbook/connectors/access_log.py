@@ -71,11 +71,32 @@ class Parsed:
     oldest: float | None = None
     #: And of the latest.
     newest: float | None = None
+    #: The request of a last line that has no end yet: complete all the same, or it would be none.
+    unfinished: Request | None = None
 
     @property
     def format(self) -> str:
         """The format of most lines; empty when no line could be read."""
         return max(self.formats, key=lambda name: self.formats[name], default="")
+
+    def until(self, end: float) -> list[Request]:
+        """The requests up to this time."""
+        found = [request for request in self.requests if request.at <= end]
+        return [*found, self.unfinished] if self.unfinished is not None and self.unfinished.at <= end else found
+
+    def continued(self, after: Parsed, *, since: float) -> Parsed:
+        """This stretch and the one that follows on it, as one."""
+        formats = {
+            name: self.formats.get(name, 0) + after.formats.get(name, 0) for name in self.formats | after.formats
+        }
+        return Parsed(
+            requests=[request for request in (*self.requests, *after.requests) if request.at >= since],
+            unparsed=self.unparsed + after.unparsed,
+            formats=formats,
+            oldest=min((at for at in (self.oldest, after.oldest) if at is not None), default=None),
+            newest=max((at for at in (self.newest, after.newest) if at is not None), default=None),
+            unfinished=after.unfinished,
+        )
 
 
 class Parser:
@@ -120,26 +141,22 @@ class Parser:
         """
         parsed = Parsed()
         lines = data.split(b"\n")
-        unfinished = lines.pop()
+        unfinished = lines.pop() if lines[1:] or from_line_start else b""
         for line in lines if from_line_start else lines[1:]:
-            self._add(parsed, line, since)
-        if unfinished and (lines or from_line_start) and self.request(unfinished) is not None:
-            self._add(parsed, unfinished, since)
+            found = self.request(line)
+            if found is None:
+                parsed.unparsed += bool(line.strip())
+                continue
+            form, request = found
+            parsed.formats[form] = parsed.formats.get(form, 0) + 1
+            _stretch(parsed, request.at)
+            if request.at >= since:
+                parsed.requests.append(request)
+        if (found := self.request(unfinished)) is not None:
+            form, parsed.unfinished = found
+            parsed.formats.setdefault(form, 0)
+            _stretch(parsed, parsed.unfinished.at)
         return parsed
-
-    def _add(self, parsed: Parsed, line: bytes, since: float) -> None:
-        found = self.request(line)
-        if found is None:
-            parsed.unparsed += bool(line.strip())
-            return
-        form, request = found
-        parsed.formats[form] = parsed.formats.get(form, 0) + 1
-        if parsed.oldest is None or request.at < parsed.oldest:
-            parsed.oldest = request.at
-        if parsed.newest is None or request.at > parsed.newest:
-            parsed.newest = request.at
-        if request.at >= since:
-            parsed.requests.append(request)
 
     def _from_json(self, text: str) -> Request | None:
         try:
@@ -171,6 +188,13 @@ class Parser:
             _dashed(take["upstream_status"](row)),
             _dashed(take["upstream_connect_time"](row)),
         )
+
+
+def _stretch(parsed: Parsed, at: float) -> None:
+    if parsed.oldest is None or at < parsed.oldest:
+        parsed.oldest = at
+    if parsed.newest is None or at > parsed.newest:
+        parsed.newest = at
 
 
 def _getter(name: str) -> Callable[[Mapping[str, Any]], Any]:

@@ -52,9 +52,10 @@ class RedisConnector(Connector):
         self.failures = (redis.RedisError, OSError)
         self._url = url or ""
         self._lacking = lacking if url else "redis.url is not set"
-        super().__init__(context, _place(self._url) if url else "redis")
-        if url and not _usable(url):
+        usable = bool(url) and _usable(self._url)
+        if url and not usable:
             self._lacking = "redis.url is no URL of the form redis://host:port/0"
+        super().__init__(context, _place(self._url) if usable else "redis")
 
     def ask(self, name: str, query: str, fetch: Callable[[Session], Fetched]) -> Reading:
         """The reading ``name``; ``fetch`` is given an open session."""
@@ -90,11 +91,8 @@ def _usable(url: str) -> bool:
 
 def _place(url: str) -> str:
     """Host, port and database number of a URL, without what is secret in it."""
-    try:
-        parts = urlsplit(url)
-        place = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}{parts.path}"
-    except ValueError:
-        return "redis"
+    parts = urlsplit(url)
+    place = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}{parts.path}"
     return place.removesuffix("/")
 
 

@@ -110,7 +110,7 @@ def curve(requests: Iterable[Request], *, begin: float, end: float, covered_from
     step = next((s for s in _STEPS if (end - begin) / s <= CURVE_POINTS), _STEPS[-1])
     buckets: dict[int, list[Request]] = defaultdict(list)
     for request in requests:
-        buckets[int(request.at // step)].append(request)
+        buckets[math.ceil(request.at / step) - 1].append(request)  # the window is open at its begin, so are steps
     first = max(int(begin // step), int(covered_from // step) if covered_from > begin else 0)
     rows: list[Row] = []
     for number in range(first, math.ceil(end / step)):

@@ -216,7 +216,16 @@ def test_a_stretch_without_its_beginning_and_a_line_that_is_being_written_lose_n
     found = Parser().parse(data, since=0, from_line_start=False)
     assert ([r.status for r in found.requests], found.unparsed, found.format) == ([201], 1, "json")
     whole = Parser().parse(b"\n".join(lines), since=0, from_line_start=True)
-    assert [r.status for r in whole.requests] == [200, 201, 202]
+    assert [r.status for r in whole.until(AT)] == [200, 201, 202]
+    assert (len(whole.requests), whole.unfinished is not None) == (2, True)
+
+
+def test_a_stretch_and_the_one_that_follows_are_as_one() -> None:
+    lines = [json.dumps(LINE | {"time": AT + n}).encode() + b"\n" for n in range(5)] + [b"junk\n"]
+    whole = Parser().parse(b"".join(lines), since=AT + 1, from_line_start=True)
+    first = Parser().parse(b"".join(lines[:3]), since=AT, from_line_start=True)
+    rest = Parser().parse(b"".join(lines[3:]), since=AT, from_line_start=True)
+    assert first.continued(rest, since=AT + 1) == whole
 
 
 def test_requests_before_the_time_asked_for_are_left_out_and_still_tell_how_far_the_log_reaches() -> None:

@@ -71,7 +71,7 @@ def test_the_curve_has_a_zero_where_the_log_has_nothing_and_no_row_where_it_does
     assert rows[0]["at"] == counts.iso(T0 + 60)
     assert sum(row[0] for row in shown.values()) == 4
     assert (0, 0, 0, 5) in shown.values()
-    assert next(row for row in rows if row["errors"])["at"] == counts.iso(T0 + 95)
+    assert next(row for row in rows if row["errors"])["at"] == counts.iso(T0 + 90)
 
 
 def test_the_first_and_the_last_step_of_the_curve_say_how_much_of_them_was_looked_at() -> None:

@@ -15,6 +15,8 @@ from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.uploads.limits import Limits
 
 Row = Mapping[str, Any]
+PROCESSING = frozenset({"processing", "transcoding", "queued"})
+"""States that a job, or what queues it, gives a row."""
 ARRIVING = frozenset({"uploading", "waiting", "created", "new", "initiated", "pending_upload"})
 """States of a row whose file is still on its way to the bucket."""
 MIN_BUCKET = 3
@@ -98,6 +100,16 @@ class Content:
         return round(100.0 * self.bad / self.uploads, 1) if self.uploads and self.bad is not None else None
 
     @cached_property
+    def peak_percent(self) -> float | None:
+        """The worst five minutes of the window with uploads enough to speak of, % failed."""
+        rates = [
+            100.0 * number(row, "failed") / number(row, "total")
+            for row in self.readings.rows("content_onset") or []
+            if number(row, "total") >= self.limits.min_uploads
+        ]
+        return round(max(rates), 1) if rates else None
+
+    @cached_property
     def usual_percent(self) -> float | None:
         """95th percentile of the hourly failure rate of the seven days before."""
         rows = self.readings.rows("content_history")
@@ -114,6 +126,12 @@ class Content:
         least = self.limits.threshold_percent
         usual = min(self.usual_percent or 0.0, 2 * least)
         return max(least, usual + 0.1) if usual >= least else least
+
+    @cached_property
+    def has_processing_state(self) -> bool | None:
+        """Whether the application knows a state between arriving and done; ``None`` when its states are not known."""
+        rows = self.readings.rows("content_states")
+        return None if not rows else any(str(row.get("label")).lower() in PROCESSING for row in rows)
 
     # -- rows and creators ------------------------------------------------------------------------------------------
 

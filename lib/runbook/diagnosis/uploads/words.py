@@ -17,7 +17,7 @@ CREDENTIAL_CODES = frozenset(
     {
         "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken",
         "TokenRefreshRequired", "Unauthorized", "InvalidSecurity", "InvalidClientTokenId", "AuthFailure", "401",
-        "UnrecognizedClientException", "NotSignedUp", "AccountProblem",
+        "UnrecognizedClientException", "NotSignedUp", "NoCredentials", "AccountProblem",
     }
 )  # fmt: skip
 DENIED_CODES = frozenset({"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "Forbidden", "403"})
@@ -58,7 +58,8 @@ _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
         ("input", INPUT_CODES.pattern + r"|invalid data found when processing|moov atom not found"),
         ("database", r"\b(?:25006|53100|53300|57P0[123]|28P01|40P01|42703|42P01|23\d{3})\b|\bP(?:10\d\d|20\d\d)\b|"
                      r"prisma|postgres|psycopg|read-only transaction|"
-                     r"\b(?:update|write|insert)[^.;\n]{0,30}\b(?:row|record|content|database)\b"),
+                     r"\b(?:update|write|insert|save)[^.;\n]{0,30}\b(?:row|record|content|database)\b|"
+                     r"\brow\b[^\n]{0,60}\bnot (?:written|updated|saved)"),
         ("storage_down", r"(?:ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|certificate)[^\n]{0,120}"
                          r"(?:s3|r2\.|bucket|storage|minio|amazonaws)|EndpointConnectionError|"
                          r"could not connect to the endpoint"),

@@ -59,6 +59,7 @@ class _Director:
             "requests": self._front.requests,
             "errors": self._front.errors,
             "uploads": self._traffic.uploads,
+            "uploads_under_way": self._traffic.uploads_under_way,
         }
 
     async def _rewrite(self, given: dict[str, Any]) -> None:

@@ -147,12 +147,10 @@ class Sentry(Vendor[SentryFacts]):
         issue = self._known(request)
         if issue is None:
             return self.said(404)
-        release = next((one for one in self.facts.releases if one.version == issue.first_release), None)
-        more: dict[str, Any] = {
-            "firstRelease": sentry_shapes.release(release) if release else _named(issue.first_release),
-            "lastRelease": _named(self._release_of(issue)),
-            "tags": [],
-        }
+        first = next((one for one in self.facts.releases if one.version == issue.first_release), None)
+        more = sentry_shapes.details(
+            sentry_shapes.release(first) if first else _named(issue.first_release), _named(self._release_of(issue))
+        )
         return JSONResponse(self._issue_object(request, issue) | more)
 
     async def _issue_events(self, request: Request) -> Response:

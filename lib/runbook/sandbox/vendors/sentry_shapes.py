@@ -89,6 +89,20 @@ def issue(issue: Issue, identity: str, short: str, site: str, project: dict[str,
     }
 
 
+def details(first: dict[str, Any] | None, last: dict[str, Any] | None) -> dict[str, Any]:
+    """What an issue says by itself over what it says in a list; its first and its last release."""
+    return {
+        "firstRelease": first,
+        "lastRelease": last,
+        "tags": [],
+        "owners": None,
+        "activity": [],
+        "participants": [],
+        "seenBy": [],
+        "userReportCount": 0,
+    }
+
+
 def event(issue: Issue, version: str | None) -> dict[str, Any]:
     """The newest event of an issue."""
     identity = f"{number(f'{issue.title}{stamp(issue.last_seen)}'):032x}"

@@ -16,7 +16,7 @@ from runbook.catalog import Runbook
 from runbook.execution.execute import RunRequest, execute
 from runbook.reporting.archive import READINGS, Archive
 from runbook.sandbox import Sandbox
-from runbook.sandbox.faults import inject, known, plan
+from runbook.sandbox.faults import inject, known, plan, systems
 from runbook.settings import from_plain
 from runbook.store.ids import new_run_id
 
@@ -49,7 +49,7 @@ def main(name: str, *faults: str) -> None:
     runbook = catalog.load(name)
     with tempfile.TemporaryDirectory(prefix="runbook-record-") as place:
         directory = Path(place)
-        with Sandbox(directory / "sandbox", owned=True) as sandbox:
+        with Sandbox(directory / "sandbox", systems=systems(runbook), owned=True) as sandbox:
             for fault in faults or known(runbook):
                 record(runbook, fault, sandbox, directory / "archive")
 

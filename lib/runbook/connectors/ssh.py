@@ -7,6 +7,7 @@ ended at its time limit. A host whose key is not known is never talked to, whate
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import shlex
@@ -35,6 +36,9 @@ _LOG_PLACE = re.compile(
 )
 _CONFIGURATION = ("~/.ssh/config", "/etc/ssh/ssh_config")
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+# A command outlives its connection, and sshd passes no signal on to what root started.
+_ENDED_WHEN_LATE = """cd / && unset OLDPWD
+if command -v timeout >/dev/null; then exec timeout -s KILL "$0" "$@"; else exec "$@"; fi"""
 _SYSTEM_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
 
@@ -69,8 +73,8 @@ def remote_file(text: str) -> tuple[str, str] | None:
     return (match["host"], match["path"]) if match else None
 
 
-def command_line(argv: Sequence[str]) -> str:
-    """``argv`` as the one string that SSH carries to the login shell of the other host.
+def command_line(argv: Sequence[str], *, limit_seconds: float) -> str:
+    """``argv`` as the one string that SSH carries to the login shell of the other host, to be ended there when late.
 
     Raises
     ------
@@ -81,7 +85,7 @@ def command_line(argv: Sequence[str]) -> str:
         if "\x00" in argument or not _encodable(argument):
             raise Unavailable(Failure(state="partial", reason="not run: an argument has a NUL in it or is no text"))
     scrubbed = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in ENVIRONMENT.items())]
-    return shlex.join([*scrubbed, *argv])
+    return shlex.join([*scrubbed, "/bin/sh", "-c", _ENDED_WHEN_LATE, str(math.ceil(limit_seconds) + 1), *argv])
 
 
 async def execute(
@@ -96,7 +100,7 @@ async def execute(
     """
     import asyncssh
 
-    line = command_line(argv)
+    line = command_line(argv, limit_seconds=limit_seconds)
     try:
         return await asyncio.wait_for(_executed(address, line, limit_seconds, most_bytes), limit_seconds)
     except TimeoutError:
@@ -109,8 +113,11 @@ async def _executed(address: Address, line: str, limit_seconds: float, most_byte
     import asyncssh
 
     options = await asyncio.to_thread(_options, address, limit_seconds)
-    async with asyncssh.connect(options=options, config=None, **_place(address)) as connection:
+    connection = await asyncssh.connect(options=options, config=None, **_place(address))
+    try:
         return await _output(connection, line, most_bytes)
+    finally:
+        connection.abort()  # to close in good order would be to wait for a command that may hang
 
 
 def _place(address: Address) -> dict[str, Any]:
@@ -159,20 +166,19 @@ async def _output(connection: asyncssh.SSHClientConnection, line: str, most_byte
     import asyncssh
 
     process: asyncssh.SSHClientProcess[bytes]
-    async with connection.create_process(line, stdin=asyncssh.DEVNULL, encoding=None) as process:
-        try:
-            errors = asyncio.create_task(_kept(process.stderr, MAX_ERROR_BYTES, go_on=True))
-            out, cut = await _kept(process.stdout, most_bytes, go_on=False)
-            if cut:
-                return Output(out=out, err=b"", status=0, cut=True)
-            err, _ = await errors
-            await process.wait_closed()
-            return Output(out=out, err=err, status=_status(process))
-        finally:
-            errors.cancel()
-            if process.exit_status is None and process.exit_signal is None:
-                process.kill()  # the other side ends the command's whole session
-                process.close()
+    process = await connection.create_process(line, stdin=asyncssh.DEVNULL, encoding=None)
+    errors = asyncio.create_task(_kept(process.stderr, MAX_ERROR_BYTES, go_on=True))
+    try:
+        out, cut = await _kept(process.stdout, most_bytes, go_on=False)
+        if cut:
+            return Output(out=out, err=b"", status=0, cut=True)
+        err, _ = await errors
+        await process.wait_closed()
+        return Output(out=out, err=err, status=_status(process))
+    finally:
+        errors.cancel()
+        if process.exit_status is None and process.exit_signal is None:
+            process.kill()  # the server sends it to all that the command started, unless that is root's
 
 
 async def _kept(stream: asyncssh.SSHReader[bytes], most: int, *, go_on: bool) -> tuple[bytes, bool]:

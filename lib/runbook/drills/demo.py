@@ -19,6 +19,7 @@ from runbook.drills.judge import FOUND
 from runbook.drills.service import Service
 from runbook.sandbox import Sandbox
 from runbook.sandbox.faults import inject
+from runbook.sandbox.sandbox import DATABASE
 from runbook.settings import data_dir
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def run_demo(console: Console) -> int:
     archive.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="runbook-demo-") as place:
         _step(console, 1, "A PostgreSQL to try on, with room for 25 sessions")
-        with Sandbox(Path(place) / "sandbox", owned=True) as sandbox:
+        with Sandbox(Path(place) / "sandbox", systems=DATABASE, owned=True) as sandbox:
             console.print(f"   listens on 127.0.0.1:{sandbox.port}", style="dim")
             _step(console, 2, "The service that alerts are sent to")
             settings = sandbox.settings()

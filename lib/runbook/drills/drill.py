@@ -19,7 +19,7 @@ from runbook.drills.judge import Score, failed, judge
 from runbook.drills.service import Service
 from runbook.errors import SandboxError
 from runbook.sandbox import Sandbox
-from runbook.sandbox.faults import FaultPlan, Injected, inject, known, plan
+from runbook.sandbox.faults import FaultPlan, Injected, inject, known, plan, systems
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ def run_drills(
     scaled = {name: value for p in plans if p.id not in at_defaults for name, value in p.scaled.items()}
     with (
         tempfile.TemporaryDirectory(prefix="runbook-drill-") as place,
-        Sandbox(Path(place) / "sandbox", owned=True) as sandbox,
+        Sandbox(Path(place) / "sandbox", systems=systems(chosen), owned=True) as sandbox,
         ExitStack() as services,
     ):
         crew = _Crew(chosen, sandbox, Path(place), services, scaled)

@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 VENDORS_MODULE = "runbook.sandbox.vendors"
 System = Literal["database", "application"]
+DATABASE: tuple[System, ...] = ("database",)
 ALL: tuple[System, ...] = ("database", "application")
 """``database``: the patient and the vendors. ``application``: Redis, object storage, demo application and worker."""
 

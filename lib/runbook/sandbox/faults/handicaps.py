@@ -10,3 +10,23 @@ from runbook.sandbox.faults.scene import Scene
 def no_pg_monitor(scene: Scene) -> None:
     """Sessions of others are hidden from the role that diagnoses."""
     scene.settings.setdefault("postgres", {})["dsn"] = scene.sandbox.dsn("nobody_special")
+
+
+@handicap("sentry_401", "Sentry refuses the token", tried_with="E03", blinds=False, unknown=("sentry",))
+def sentry_401(scene: Scene) -> None:
+    """The token was revoked: no issue is seen, which is not the same as none."""
+    scene.settings.setdefault("sentry", {})["token"] = "revoked"  # noqa: S105 - a token that is none
+
+
+@handicap("no_access_log", "requests are counted nowhere", tried_with="E01", unknown=("traffic",))
+def no_access_log(scene: Scene) -> None:
+    """Neither an access log nor metrics: Sentry alone is sampled and no measure of a rate."""
+    scene.settings.setdefault("traffic", {})["access_log"] = ""
+
+
+@handicap("no_redis_login", "Redis refuses the password", tried_with="V12", unknown=("bullmq",))
+def no_redis_login(scene: Scene) -> None:
+    """The queue cannot be seen: a worker that is not seen is not a worker that is not there."""
+    url = scene.sandbox.settings()["redis"]["url"]
+    before, _, after = url.rpartition("@")
+    scene.settings.setdefault("redis", {})["url"] = f"{before.rpartition(':')[0]}:wrong@{after}"

@@ -18,6 +18,7 @@ import structlog
 from runbook.errors import SandboxError
 from runbook.sandbox.faults import state
 from runbook.sandbox.faults.scene import Scene
+from runbook.sandbox.sandbox import ALL, DATABASE, System
 
 if TYPE_CHECKING:
     from runbook.catalog import Runbook
@@ -27,10 +28,9 @@ log = structlog.get_logger(__name__)
 
 #: Places that an ordinary user's PATH leaves out.
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-_MODULES = (
-    *("sessions", "locks", "limits", "clients", "poolers"),
-    *("requests", "backing", "vendors", "uploads", "queue", "handicaps"),
-)
+_DATABASE_MODULES = ("sessions", "locks", "limits", "clients", "poolers")
+"""Faults of these need the patient alone; those of the others an application."""
+_MODULES = (*_DATABASE_MODULES, "requests", "backing", "vendors", "uploads", "queue", "handicaps")
 
 #: Sizes of faults in a compound, where the usual ones would not fit into the slots together.
 COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
@@ -79,6 +79,10 @@ class Fault:
     #: Programs with their Debian packages, and Python modules with their extras.
     programs: Mapping[str, str] = field(default_factory=dict)
     modules: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def needs_only_database(self) -> bool:
+        return "healthy" in self.outcomes or self.inject.__module__.rpartition(".")[2] in _DATABASE_MODULES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +230,12 @@ def known(runbook: Runbook) -> list[str]:
     compounds = [id for id in COMPOUND_SIZES if set(id.split("+")) <= set(singles)]
     handicapped = [f"{h.tried_with}~{name}" for name, h in _HANDICAPS.items() if h.tried_with in singles]
     return [*singles, *compounds, *handicapped]
+
+
+def systems(runbook: Runbook) -> tuple[System, ...]:
+    """What of the sandbox the faults of this runbook take place in."""
+    needing = [one for one in _registry().values() if _is_for(one, runbook) and not one.needs_only_database]
+    return ALL if needing else DATABASE
 
 
 def suits(id: str, runbook: Runbook) -> bool:

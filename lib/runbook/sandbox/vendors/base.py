@@ -6,8 +6,11 @@ each vendor's module turns it into that vendor's published shape.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
+import json
 import math
 from abc import ABC, abstractmethod
 from collections import deque
@@ -167,3 +170,23 @@ def instant(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """The object in a request's body; empty when it holds none."""
+    try:
+        body = json.loads(await request.body())
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def basic_pair(request: Request) -> str:
+    """``user:password`` of HTTP Basic; empty when that is not what was sent."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

@@ -9,17 +9,26 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, Field
 
 from runbook.sandbox.vendors import sentry_ingest, sentry_shapes
-from runbook.sandbox.vendors.base import Facts, Route, Row, Vendor, instant, now, number, same, stamp, whole
-from runbook.sandbox.vendors.credentials import ENVIRONMENT, ORGANIZATION, PROJECT, Credentials
+from runbook.sandbox.vendors.base import Route, Vendor, instant, now, same, stamp, whole
+from runbook.sandbox.vendors.credentials import ORGANIZATION, PROJECT, Credentials
+from runbook.sandbox.vendors.sentry_facts import Deploy, Issue, Release, SentryFacts
+from runbook.sandbox.vendors.sentry_queries import (
+    SORTS,
+    Window,
+    issue_id,
+    matches,
+    order,
+    seconds_of,
+    short_id,
+    usual_interval,
+)
 
 _WORDS = {
     400: "Invalid request",
@@ -28,105 +37,8 @@ _WORDS = {
     404: "The requested resource does not exist",
     429: "You are attempting to use this endpoint too frequently. Limit is 40 requests in 1 seconds",
 }
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _MOST_POINTS = 10_000
 PROJECT_ID = "1"
-
-
-class Issue(Row):
-    """One issue, as it shows over the window: ``count`` and ``users`` are of the window."""
-
-    title: str
-    id: str = ""
-    short_id: str = ""
-    culprit: str = ""
-    level: Literal["debug", "info", "warning", "error", "fatal"] = "error"
-    status: Literal["unresolved", "resolved", "ignored"] = "unresolved"
-    substatus: Literal["new", "ongoing", "escalating", "regressed"] | None = "ongoing"
-    count: int = 1
-    users: int = 0
-    first_seen: AwareDatetime
-    last_seen: AwareDatetime
-    first_release: str | None = None
-    #: Release of its events; empty = the newest one.
-    release: str = ""
-    environment: str = ENVIRONMENT
-    transaction: str = ""
-    exception_type: str = ""
-    exception_value: str = ""
-    #: ``file:line in function``, innermost first.
-    frames: list[str] = Field(default_factory=list)
-    tags: dict[str, str] = Field(default_factory=dict)
-
-
-class Deploy(Row):
-    """One deploy of a release."""
-
-    environment: str = ENVIRONMENT
-    finished_at: AwareDatetime
-    name: str | None = None
-
-
-class Release(Row):
-    """One release."""
-
-    version: str
-    created_at: AwareDatetime
-    released_at: AwareDatetime | None = None
-    new_issues: int = 0
-    deploys: list[Deploy] = Field(default_factory=list)
-
-
-class Point(Row):
-    """Errors from one moment on."""
-
-    at: AwareDatetime
-    errors: int
-
-
-class Outcome(Row):
-    """What became of a number of events."""
-
-    outcome: Literal[
-        "accepted", "filtered", "rate_limited", "invalid", "abuse", "client_discard", "cardinality_limited"
-    ]
-    quantity: int
-
-
-class ReleaseErrors(Row):
-    """Events of one release."""
-
-    release: str | None
-    errors: int
-
-
-class SentryFacts(Facts):
-    """What one project shows."""
-
-    issues: list[Issue]
-    #: Newest first.
-    releases: list[Release]
-    #: ``None`` = worked out from the issues.
-    curve: list[Point] | None = None
-    #: ``None`` = all that was seen was accepted.
-    outcomes: list[Outcome] | None = None
-    #: ``None`` = worked out from the issues.
-    by_release: list[ReleaseErrors] | None = None
-    #: Events that an application reports are refused with 429 and counted as rate limited.
-    over_quota: bool = False
-    requests_left: int = Field(default=40, ge=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """The time asked for."""
-
-    start: datetime
-    end: datetime
-
-    def holds(self, at: datetime) -> bool:
-        """Whether that moment lies within."""
-        return self.start <= at <= self.end
 
 
 class Sentry(Vendor[SentryFacts]):
@@ -177,10 +89,10 @@ class Sentry(Vendor[SentryFacts]):
         return {"detail": _WORDS.get(status, "Internal Error")}
 
     def headers(self) -> Mapping[str, str]:
-        """What is left of the current second."""
+        """What is left of the current second: always enough."""
         return {
             "x-sentry-rate-limit-limit": "40",
-            "x-sentry-rate-limit-remaining": str(self.facts.requests_left),
+            "x-sentry-rate-limit-remaining": "39",
             "x-sentry-rate-limit-reset": str(int(now().timestamp()) + 1),
             "x-sentry-rate-limit-concurrentlimit": "25",
             "x-sentry-rate-limit-concurrentremaining": "24",
@@ -224,22 +136,21 @@ class Sentry(Vendor[SentryFacts]):
         if window is None:
             return wrong
         asked = request.query_params
-        if asked.get("sort", "date") not in ("date", "freq", "inbox", "new", "recommended", "trends", "user"):
+        sort = asked.get("sort", "date")
+        if sort not in SORTS:
             return JSONResponse({"detail": "Invalid sort parameter"}, status_code=400)
-        found = [issue for issue in self._seen(window, request) if _matches(issue, asked.get("query", "is:unresolved"))]
-        found.sort(key=_ORDER.get(asked.get("sort", "date"), _ORDER["date"]), reverse=True)
+        found = [issue for issue in self._seen(window, request) if matches(issue, asked.get("query", "is:unresolved"))]
+        found.sort(key=order(sort), reverse=True)
         return self._page(request, [self._issue_object(request, issue) for issue in found], asked.get("limit"))
 
     async def _issue(self, request: Request) -> Response:
         issue = self._known(request)
         if issue is None:
             return self.said(404)
-        release = next((one for one in self.facts.releases if one.version == issue.first_release), None)
-        more: dict[str, Any] = {
-            "firstRelease": sentry_shapes.release(release) if release else _named(issue.first_release),
-            "lastRelease": _named(self._release_of(issue)),
-            "tags": [],
-        }
+        first = next((one for one in self.facts.releases if one.version == issue.first_release), None)
+        more = sentry_shapes.details(
+            sentry_shapes.release(first) if first else _named(issue.first_release), _named(self._release_of(issue))
+        )
         return JSONResponse(self._issue_object(request, issue) | more)
 
     async def _issue_events(self, request: Request) -> Response:
@@ -282,7 +193,7 @@ class Sentry(Vendor[SentryFacts]):
         window, wrong = self._window(request, "14d")
         if window is None:
             return wrong
-        seconds = _seconds(request.query_params.get("interval", "")) or _usual_interval(window)
+        seconds = seconds_of(request.query_params.get("interval", "")) or usual_interval(window)
         if (window.end - window.start).total_seconds() / seconds > _MOST_POINTS:
             return JSONResponse({"detail": "Your interval and date range would create too many results."}, 400)
         first = int(window.start.timestamp() // seconds)
@@ -374,7 +285,7 @@ class Sentry(Vendor[SentryFacts]):
     def _seen(self, window: Window, request: Request) -> list[Issue]:
         """Issues of the window in the environments asked for, reported errors counted into issues."""
         environments = request.query_params.getlist("environment")
-        issues = [*self.facts.issues, *self._reported_issues(window)]
+        issues = [*self.facts.issues, *sentry_ingest.issues_of(self._reported, window)]
         return [
             issue
             for issue in issues
@@ -382,30 +293,6 @@ class Sentry(Vendor[SentryFacts]):
             and issue.first_seen <= window.end
             and (not environments or issue.environment in environments)
         ]
-
-    def _reported_issues(self, window: Window | None) -> list[Issue]:
-        groups: dict[tuple[str, str], list[sentry_ingest.Reported]] = {}
-        for one in self._reported:
-            if one.accepted:
-                groups.setdefault((one.title, one.culprit), []).append(one)
-        found = []
-        for events in groups.values():
-            inside = [one for one in events if window is None or window.holds(one.at)]
-            if not inside:
-                continue
-            last = inside[-1]
-            found.append(
-                Issue(
-                    **last.described(),
-                    count=len(inside),
-                    users=len({one.user for one in inside if one.user}),
-                    substatus="new" if now() - events[0].at < timedelta(days=1) else "ongoing",
-                    first_seen=events[0].at,
-                    last_seen=last.at,
-                    first_release=events[0].release,
-                )
-            )
-        return found
 
     def _moments(self, window: Window, request: Request) -> Iterator[tuple[datetime, int]]:
         """Errors by time: as the curve says, else each issue's spread evenly over its part of the window."""
@@ -422,7 +309,7 @@ class Sentry(Vendor[SentryFacts]):
 
     def _known(self, request: Request) -> Issue | None:
         wanted = request.path_params["id"]
-        issues = [*self.facts.issues, *self._reported_issues(None)]
+        issues = [*self.facts.issues, *sentry_ingest.issues_of(self._reported, None)]
         return next((issue for issue in issues if wanted in (issue_id(issue), short_id(issue))), None)
 
     def _issue_object(self, request: Request, issue: Issue) -> dict[str, Any]:
@@ -449,7 +336,7 @@ class Sentry(Vendor[SentryFacts]):
         start, end = instant(asked.get("start")), instant(asked.get("end"))
         if start is not None and end is not None:
             return Window(start=start, end=end), self.said(400)
-        seconds = _seconds(asked.get("statsPeriod", default))
+        seconds = seconds_of(asked.get("statsPeriod", default))
         if seconds is None:
             return None, JSONResponse({"detail": f"Invalid statsPeriod: {asked.get('statsPeriod')!r}"}, 400)
         return Window(start=now() - timedelta(seconds=seconds), end=now()), self.said(400)
@@ -475,49 +362,5 @@ class Sentry(Vendor[SentryFacts]):
         return JSONResponse(found[offset : offset + size], headers={"link": ", ".join(links)})
 
 
-_ORDER: Mapping[str, Any] = {
-    "date": lambda issue: issue.last_seen,
-    "new": lambda issue: issue.first_seen,
-    "freq": lambda issue: issue.count,
-    "user": lambda issue: issue.users,
-}
-
-
-def issue_id(issue: Issue) -> str:
-    """The number that stands for an issue."""
-    return issue.id or str(number(f"{issue.title}\n{issue.culprit}"))
-
-
-def short_id(issue: Issue) -> str:
-    """The short name that people use for an issue."""
-    return (
-        issue.short_id or f"{PROJECT.upper()}-{int(issue_id(issue)) % 46656:X}" if issue_id(issue).isdecimal() else ""
-    )
-
-
-def _matches(issue: Issue, query: str) -> bool:
-    for word in query.split():
-        key, colon, value = word.partition(":")
-        if colon and key == "is":
-            if value != issue.status:
-                return False
-        elif colon and key in ("level", "release", "transaction", "environment"):
-            if value.strip('"') != getattr(issue, key):
-                return False
-        elif not colon and word.lower() not in issue.title.lower():
-            return False
-    return True
-
-
 def _named(version: str | None) -> dict[str, Any] | None:
     return {"version": version} if version else None
-
-
-def _seconds(period: str) -> int | None:
-    match = re.fullmatch(r"(\d{1,6})([smhdw])", period)
-    return int(match[1]) * _UNITS[match[2]] if match and int(match[1]) else None
-
-
-def _usual_interval(window: Window) -> int:
-    hours = (window.end - window.start).total_seconds() / 3600
-    return 60 if hours <= 1 else 300 if hours <= 24 else 3600

@@ -6,12 +6,16 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import Request
+
+from runbook.sandbox.vendors.base import now
+from runbook.sandbox.vendors.sentry_facts import Issue
+from runbook.sandbox.vendors.sentry_queries import Window
 
 Reader = Callable[[bytes], list[dict[str, Any]]]
 
@@ -73,6 +77,32 @@ class Reported:
             "exception_value": self.exception_value,
             "frames": list(self.frames),
         }
+
+
+def issues_of(reported: Iterable[Reported], window: Window | None) -> list[Issue]:
+    """Reported errors as issues, by title and culprit, counted over the window; ``None`` = over all time."""
+    groups: dict[tuple[str, str], list[Reported]] = {}
+    for one in reported:
+        if one.accepted:
+            groups.setdefault((one.title, one.culprit), []).append(one)
+    found = []
+    for events in groups.values():
+        inside = [one for one in events if window is None or window.holds(one.at)]
+        if not inside:
+            continue
+        last = inside[-1]
+        found.append(
+            Issue(
+                **last.described(),
+                count=len(inside),
+                users=len({one.user for one in inside if one.user}),
+                substatus="new" if now() - events[0].at < timedelta(days=1) else "ongoing",
+                first_seen=events[0].at,
+                last_seen=last.at,
+                first_release=events[0].release,
+            )
+        )
+    return found
 
 
 def public_key(request: Request) -> str:

@@ -6,8 +6,6 @@ No runbook asks Stripe itself; the application does, and what it meets here show
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import math
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,7 +16,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from runbook.sandbox.vendors.base import Facts, Route, Vendor, now, same, whole
+from runbook.sandbox.vendors.base import Facts, Route, Vendor, basic_pair, now, same, whole
 from runbook.sandbox.vendors.credentials import Credentials
 
 _KEPT = 200
@@ -38,6 +36,8 @@ class StripeFacts(Facts):
     mode: Literal["ok", "error", "declined"] = "ok"
     status: int = Field(default=503, ge=400, le=599)
     delay_seconds: float = Field(default=0, ge=0)
+    #: Seconds, said with the refusal.
+    retry_after_seconds: int | None = Field(default=None, ge=0)
     #: In mode ``error``: the share of the requests that meet it, evenly spread.
     share: float = Field(default=1, gt=0, le=1)
     #: The last charges, newest first.
@@ -71,7 +71,9 @@ class Stripe(Vendor[StripeFacts]):
         """A secret key as bearer or as Basic user; the root is open, as a probe may find it."""
         if not request.url.path.startswith(f"{self.base}/v1/"):
             return None
-        return None if same(_key(request.headers.get("authorization", "")), self.credentials.stripe) else self.said(401)
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        key = basic_pair(request).partition(":")[0] or bearer
+        return None if same(key, self.credentials.stripe) else self.said(401)
 
     def routes(self) -> list[Route]:
         """Charges, payment intents, the balance."""
@@ -136,14 +138,7 @@ class Stripe(Vendor[StripeFacts]):
             return None
         self._asked += 1
         meets = math.floor(self._asked * facts.share + 1e-9) > math.floor((self._asked - 1) * facts.share + 1e-9)
-        return self.said(facts.status) if meets else None
-
-
-def _key(authorization: str) -> str:
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return value
-    try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
+        if not meets:
+            return None
+        retry_after = facts.retry_after_seconds
+        return self.said(facts.status, {"retry-after": str(retry_after)} if retry_after is not None else {})

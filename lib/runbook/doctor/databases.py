@@ -1,17 +1,15 @@
-"""Examines what is configured: reachable, which version, what our role sees, what it could do and should not.
+"""PostgreSQL and PgBouncer: reachable, which version, what our role sees, what it could do and should not.
 
-It reads and never changes anything; the GRANT that is missing is printed, not run.
+The GRANT that is missing is printed, not run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from runbook.connectors.base import Context
-from runbook.errors import RunbookError
-from runbook.redaction import Redactor
+from runbook.doctor.check import Check
 
 if TYPE_CHECKING:
     from runbook.settings import Settings
@@ -20,33 +18,8 @@ VERSIONS = range(13, 19)
 """Major versions of PostgreSQL that the probes were tried on."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One thing looked at. ``ok`` is ``None`` when it does not apply or is not configured."""
-
-    system: str
-    check: str
-    ok: bool | None
-    seen: str
-    remedy: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def examine(settings: Settings) -> list[Check]:
-    """Every check, by system; a service that has a database of its own is examined there too."""
-    context = Context(redactor=Redactor(settings.secrets()))
-    services = {f"services.{name}.": settings.for_service(name) for name in settings.services}
-    own = {prefix: scoped for prefix, scoped in services.items() if scoped.postgres != settings.postgres}
-    return [
-        *(check for prefix, scoped in {"": settings, **own}.items() for check in _databases(prefix, scoped, context)),
-        _archive(settings),
-        _announcing(settings),
-    ]
-
-
-def _databases(prefix: str, settings: Settings, context: Context) -> Iterator[Check]:
+def databases(prefix: str, settings: Settings, context: Context) -> Iterator[Check]:
+    """What is configured under ``postgres``, each DSN by its purpose."""
     section = settings.postgres
     yield from _postgres(f"{prefix}postgres.dsn", section.dsn, context, _diagnosing)
     yield from _postgres(f"{prefix}postgres.reserve_dsn", section.reserve_dsn, context, _reserve)
@@ -137,23 +110,6 @@ def _pgbouncer(key: str, dsn: Any, context: Context) -> Iterator[Check]:
     yield Check(system=key, check="SHOW POOLS", ok=reading.known,
                 seen=f"{len(reading.rows)} pools" if reading.known else f"{reading.state}: {reading.reason}",
                 remedy="The user must be in stats_users or admin_users")  # fmt: skip
-
-
-def _archive(settings: Settings) -> Check:
-    from runbook.reporting.archive import open_archive
-
-    try:
-        archive = open_archive(settings)
-        archive.check()
-    except RunbookError as error:
-        return Check(system="archive", check="writable", ok=False, seen=error.message, remedy=error.remedy)
-    return Check(system="archive", check="writable", ok=True, seen=str(archive.directory))
-
-
-def _announcing(settings: Settings) -> Check:
-    configured = settings.discord.webhook_url is not None
-    return Check(system="discord.webhook_url", check="configured", ok=True if configured else None,
-                 seen="messages are sent" if configured else "not configured: messages are shown only")  # fmt: skip
 
 
 def _quoted(name: Any) -> str:

@@ -1,0 +1,234 @@
+"""One Redis server, asked with read-only commands: does it answer, and how is it.
+
+Redis says much of what is wrong with it in the first word of an error (``LOADING``, ``MISCONF``, ``NOAUTH``), so that
+word is always kept as the code. Nothing is ever configured or written here; the one thing said about ourselves is our
+connection's name, so that whoever lists the clients knows us.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
+from runbook.connectors.http import connection_error
+from runbook.result import Reading, ReadingState
+
+CONNECT_SECONDS = 3.0
+LIMIT_SECONDS = 5.0
+CLIENT_NAME = "runbook-diagnose"
+
+Command = tuple[str | int | float, ...]
+
+_STATES: dict[str, ReadingState] = {
+    "NOAUTH": "auth_failed",
+    "WRONGPASS": "auth_failed",
+    "NOPERM": "permission_denied",
+    "DENIED": "permission_denied",
+    "MAXCLIENTS": "unreachable",
+}
+_INFO = (
+    "role", "loading", "used_memory", "maxmemory", "maxmemory_policy", "evicted_keys", "connected_clients",
+    "blocked_clients", "maxclients", "rejected_connections", "rdb_last_bgsave_status",
+)  # fmt: skip
+
+
+class RedisConnector(Connector):
+    """What the connectors to a Redis share: one short connection for each reading, and what an error means.
+
+    Parameters
+    ----------
+    url
+        ``redis://``, ``rediss://`` or ``unix://``; ``None`` when it is not configured.
+    lacking
+        Why nothing can be asked although there is a URL; empty when it can.
+    """
+
+    def __init__(self, context: Context, url: str | None, *, lacking: str = "") -> None:
+        import redis
+
+        self.failures = (redis.RedisError, OSError)
+        self._url = url or ""
+        self._lacking = lacking if url else "redis.url is not set"
+        usable = bool(url) and _usable(self._url)
+        if url and not usable:
+            self._lacking = "redis.url is no URL of the form redis://host:port/0"
+        super().__init__(context, _place(self._url) if usable else "redis")
+
+    def ask(self, name: str, query: str, fetch: Callable[[Session], Fetched]) -> Reading:
+        """The reading ``name``; ``fetch`` is given an open session."""
+        if self._lacking:
+            return self.missing(name, query, Failure(state="not_configured", reason=self._lacking))
+        return self.read(name, query, lambda: self._fetched(fetch), limit_seconds=LIMIT_SECONDS)
+
+    def _fetched(self, fetch: Callable[[Session], Fetched]) -> Fetched:
+        with Session(self._url) as session:
+            return fetch(session)
+
+    def failure(self, error: Exception) -> Failure:
+        import redis
+
+        code = error_code(error)
+        if code:
+            return Failure(state=_STATES.get(code, "partial"), reason=_said(error, code), code=code)
+        if isinstance(error, redis.TimeoutError):
+            return Failure(state="timeout", reason="no answer in time", code="ETIMEDOUT")
+        code, reason = connection_error(error)
+        return Failure(state="timeout" if code == "ETIMEDOUT" else "unreachable", reason=reason, code=code)
+
+
+def _usable(url: str) -> bool:
+    import redis
+
+    try:
+        redis.ConnectionPool.from_url(url)
+    except ValueError:
+        return False
+    return True
+
+
+def _place(url: str) -> str:
+    """Host, port and database number of a URL, without what is secret in it."""
+    parts = urlsplit(url)
+    place = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}{parts.path}"
+    return place.removesuffix("/")
+
+
+class Session:
+    """One connection. Commands go out in batches, each batch one round trip."""
+
+    def __init__(self, url: str) -> None:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        self._redis = redis.Redis.from_url(
+            url,
+            protocol=2,
+            decode_responses=True,
+            encoding_errors="replace",
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=LIMIT_SECONDS - 1,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=1,
+        )
+        self.round_trips = 0
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._redis.close()
+
+    def batch(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to ``commands`` in their order; one that was refused is the exception it was refused with.
+
+        Raises
+        ------
+        redis.RedisError
+            No connection came about, or it broke.
+        """
+        if not commands:
+            return []
+        pipeline: Any = self._redis.pipeline(transaction=False)
+        # Said here and not at connect time, where a user who may not name itself would get no connection at all.
+        naming: list[Command] = [("CLIENT SETNAME", CLIENT_NAME)] if not self.round_trips else []
+        for command in [*naming, *commands]:
+            pipeline.execute_command(*command)
+        self.round_trips += 1
+        return list(pipeline.execute(raise_on_error=False))[len(naming) :]
+
+
+class RedisServer(RedisConnector):
+    """The server itself."""
+
+    source = "redis"
+
+    def ping(self) -> Reading:
+        """``redis_ping``: ``{answer, milliseconds}``; connecting counts.
+
+        A server that answers with an error is there and in trouble: the reading is partial, its code is the error's
+        first word (``LOADING``, ``MISCONF``, ``BUSY``), the answer ``None``.
+        """
+        return self.ask("redis_ping", "PING", _ping)
+
+    def info(self) -> Reading:
+        """``redis_info``: the figures that the rules need; what this server's version does not tell is ``None``."""
+        return self.ask("redis_info", "INFO", _info)
+
+
+def _ping(session: Session) -> Fetched:
+    began = time.perf_counter()
+    answer = session.batch([("PING",)])[0]
+    value = {"answer": None, "milliseconds": round((time.perf_counter() - began) * 1000, 2)}
+    if isinstance(answer, Exception):
+        return _in_trouble(answer, value)
+    return Fetched(value=value | {"answer": "PONG" if answer in (True, "PONG") else str(answer)})
+
+
+def _info(session: Session) -> Fetched:
+    answer = session.batch([("INFO",)])[0]
+    if isinstance(answer, Exception):
+        return _in_trouble(answer, None)
+    row = {"version": answer.get("redis_version"), **{key: answer.get(key) for key in _INFO}}
+    row["loading"] = None if row["loading"] is None else bool(row["loading"])
+    row["uptime_seconds"] = answer.get("uptime_in_seconds")
+    row["error_counts"] = {
+        key.removeprefix("errorstat_"): int(found["count"])
+        for key, found in answer.items()
+        if key.startswith("errorstat_") and isinstance(found, dict) and "count" in found
+    }
+    return Fetched(value=row)
+
+
+def _in_trouble(error: Exception, value: Any) -> Fetched:
+    """An error reply: access that was refused is the state of the reading, anything else its code."""
+    code = error_code(error)
+    if not code or code in _STATES or value is None:
+        raise Unavailable(Failure(state=_STATES.get(code, "partial"), reason=_said(error, code), code=code or "ERR"))
+    return Fetched(value=value, partial=_said(error, code), code=code)
+
+
+def error_code(error: Exception) -> str:
+    """First word of an error reply; ``MAXCLIENTS`` where no slot was left; empty for what is no reply of a server."""
+    import redis
+
+    said = str(error)
+    if "max number of clients reached" in said:  # a plain ConnectionError for the library
+        return "MAXCLIENTS"
+    known = str(getattr(error, "status_code", None) or "")
+    if known and known != "ERR":
+        return known
+    for kind, code in _codes():
+        if isinstance(error, kind):
+            return "WRONGPASS" if code == "NOAUTH" and "invalid" in said.lower() else code
+    first = said.split(" ", 1)[0]
+    if isinstance(error, redis.ResponseError):
+        return first if first.isupper() and first.isalpha() else "ERR"
+    return first if first in _STATES else ""
+
+
+def _codes() -> Sequence[tuple[type[Exception], str]]:
+    """Exceptions from which the library takes the first word away, the more special ones first.
+
+    The authentication errors are connection errors to the library, so they are looked at before those.
+    """
+    from redis import exceptions
+
+    return (
+        (exceptions.AuthenticationError, "NOAUTH"),
+        (exceptions.AuthorizationError, "NOPERM"),
+        (exceptions.NoPermissionError, "NOPERM"),
+        (exceptions.BusyLoadingError, "LOADING"),
+        (exceptions.ReadOnlyError, "READONLY"),
+        (exceptions.MovedError, "MOVED"),
+        (exceptions.MasterDownError, "MASTERDOWN"),
+        (exceptions.ClusterDownError, "CLUSTERDOWN"),
+    )
+
+
+def _said(error: Exception, code: str) -> str:
+    said = str(error).strip().split("\n")[0]
+    return said if said.startswith(code) else f"{code} {said}"

@@ -13,7 +13,7 @@ import pytest
 
 from runbook.sandbox import Sandbox
 from runbook.sandbox.faults import inject
-from runbook.sandbox.sandbox import as_environment
+from runbook.sandbox.sandbox import DATABASE, as_environment
 
 BIN = Path(sys.executable).parent
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -36,5 +36,8 @@ class Leaky:
 
 @pytest.fixture(scope="session")
 def leaky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leaky]:
-    with Sandbox(tmp_path_factory.mktemp("leaky") / "sandbox", owned=True) as sandbox, inject("P01", sandbox):
+    with (
+        Sandbox(tmp_path_factory.mktemp("leaky") / "sandbox", systems=DATABASE, owned=True) as sandbox,
+        inject("P01", sandbox),
+    ):
         yield Leaky(sandbox, sandbox.settings())

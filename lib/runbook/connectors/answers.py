@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 TEXT_CHARACTERS = 500
 """A longer text of a vendor is cut."""
+MOST_AT_ONCE = 16
+"""Threads of one reading."""
 # The end of a domain has no digits, and that of a release such as app@1.4.0 has.
 _EMAIL = re.compile(r"[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}\b")
 _FAR_AHEAD = 1e11
@@ -108,8 +110,14 @@ def known(value: Any, names: Mapping[str, T], otherwise: T) -> T:
     return names.get(value, otherwise) if isinstance(value, str) else otherwise
 
 
-def together(connector: HttpConnector, items: Sequence[S], ask: Callable[[S], T]) -> list[T | Failure]:
-    """``ask`` of every item at the same time: results in their order, and how it failed where it did."""
+def together(
+    connector: HttpConnector, items: Sequence[S], ask: Callable[[S], T], *, within_seconds: float | None = None
+) -> list[T | Failure]:
+    """``ask`` of every item at the same time: results in their order, and how it failed where it did.
+
+    What is not there ``within_seconds`` is left behind, and has failed with a timeout; without that, the limits of the
+    requests themselves hold.
+    """
 
     def attempt(item: S) -> T | Failure:
         try:
@@ -121,8 +129,12 @@ def together(connector: HttpConnector, items: Sequence[S], ask: Callable[[S], T]
 
     if not items:
         return []
-    with ThreadPoolExecutor(max_workers=min(16, len(items)), thread_name_prefix=connector.source) as pool:
-        return list(pool.map(attempt, items))
+    pool = ThreadPoolExecutor(max_workers=min(MOST_AT_ONCE, len(items)), thread_name_prefix=connector.source)
+    asked = [pool.submit(attempt, item) for item in items]
+    in_time, _ = wait(asked, timeout=within_seconds)
+    pool.shutdown(wait=False, cancel_futures=True)
+    late = Failure(state="timeout", reason="no answer in time")
+    return [future.result() if future in in_time else late for future in asked]
 
 
 def collected(connector: HttpConnector, pages: Iterator[tuple[list[T], bool]], of: str) -> tuple[list[T], str]:

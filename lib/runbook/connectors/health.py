@@ -29,6 +29,7 @@ ANSWER_SECONDS = 4.0
 """A balancer's own limit is seldom longer."""
 MAX_BYTES = 262_144
 MAX_CHECKS = 30
+MAX_WORDS_CHARACTERS = 100
 AT_ONCE = 16
 _WORDS = {
     "pass": "pass", "ok": "pass", "up": "pass", "healthy": "pass", "success": "pass", "passing": "pass",
@@ -55,7 +56,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What a body says, in the words pass, warn, fail, unknown."""
+    """What a body says, in the words pass, warn, fail, unknown; empty = nothing beyond the HTTP status."""
 
     status: str
     #: ``health+json``, ``actuator``, ``terminus``, ``json``, ``text``, ``empty``.
@@ -77,7 +78,7 @@ class Health(Connector):
 
     def check(self) -> Reading:
         """Rows of ``health``: one for each endpoint of each instance, all asked at once."""
-        query = " · ".join(dict.fromkeys(f"GET {urlsplit(e.url).path or '/'}" for e in self._endpoints)) or "GET"
+        query = " · ".join(f"GET {endpoint.url}" for endpoint in self._endpoints)[:500] or "GET"
         if not self._endpoints:
             failure = Failure(state="not_configured", reason="app.health_url is not set, nor ready_url or live_url")
             return self.missing("health", query, failure)
@@ -98,14 +99,20 @@ def endpoints(urls: Mapping[str, str], instances: list[str]) -> Iterator[Endpoin
     An instance is ``host:port`` or a base URL. Instances without any URL are asked for ``/health``.
     """
     for kind, url in urls.items() if urls else [("health", "/health")] if instances else ():
-        parts = urlsplit(url)
-        if not instances:
-            yield Endpoint(kind=kind, url=url, instance=parts.netloc.rpartition("@")[2])
-        for instance in instances:
-            base = urlsplit(instance if "://" in instance else f"{parts.scheme or 'http'}://{instance}")
-            path = base.path.rstrip("/") + (parts.path or "/")
-            where = urlunsplit((base.scheme, base.netloc, path, parts.query, ""))
-            yield Endpoint(kind=kind, url=where, instance=base.netloc.rpartition("@")[2])
+        for instance in instances or [""]:
+            try:
+                yield _endpoint(kind, url, instance)
+            except ValueError:  # brackets without an address in them
+                yield Endpoint(kind=kind, url=url, instance=instance or url)
+
+
+def _endpoint(kind: str, url: str, instance: str) -> Endpoint:
+    parts = urlsplit(url)
+    if not instance:
+        return Endpoint(kind=kind, url=url, instance=parts.netloc.rpartition("@")[2])
+    base = urlsplit(instance if "://" in instance else f"{parts.scheme or 'http'}://{instance}")
+    where = urlunsplit((base.scheme, base.netloc, base.path.rstrip("/") + (parts.path or "/"), parts.query, ""))
+    return Endpoint(kind=kind, url=where, instance=base.netloc.rpartition("@")[2])
 
 
 def ask(endpoint: Endpoint) -> dict[str, Any]:
@@ -126,8 +133,8 @@ def ask(endpoint: Endpoint) -> dict[str, Any]:
         code, reason = connection_error(error)
         return row | {"code": code or "CONNECTION", "reason": reason}
     said, found = body_says(kind, body), http_says(status)
-    worse = max(said.status, found, key=lambda word: _WORSE[word]) if found != "unknown" else "unknown"
-    disagrees = said.format not in ("text", "empty") and {said.status, found} >= {"pass", "fail"}
+    worse = max(said.status or found, found, key=lambda word: _WORSE[word]) if found != "unknown" else "unknown"
+    disagrees = {said.status, found} == {"pass", "fail"}
     return row | {
         "http_status": status,
         "status": worse,
@@ -180,16 +187,21 @@ def body_says(content_type: str, body: bytes) -> Said:
     """A body in the words pass, warn, fail, unknown."""
     text = body.decode("utf-8", "replace").strip()
     if not text:
-        return Said(status="pass", format="empty")
+        return Said(status="", format="empty")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        # A page of HTML is some page; a word or two of text is an answer.
-        word = "unknown" if "html" in content_type or text.startswith("<") else _WORDS.get(text.lower(), "pass")
-        return Said(status=word, format="text")
+        return Said(status=_text_says(content_type, text), format="text")
     if not isinstance(value, dict):
         return Said(status=_word(value), format="json")
     return _object_says(value)
+
+
+def _text_says(content_type: str, text: str) -> str:
+    """A word or two is an answer; a page of HTML, or half a JSON, is not."""
+    if "html" in content_type or text[0] in "<{[" or len(text) > MAX_WORDS_CHARACTERS or not text.isprintable():
+        return "unknown"
+    return "unknown" if "\ufffd" in text else _WORDS.get(_normal(text), "")
 
 
 def _object_says(value: dict[str, Any]) -> Said:
@@ -217,7 +229,11 @@ def _word(value: Any) -> str:
         return "pass" if value else "fail"
     if not isinstance(value, str):
         return "unknown"
-    return _WORDS.get(value.strip().lower().replace("-", "_").replace(" ", "_"), "unknown")
+    return _WORDS.get(_normal(value), "unknown")
+
+
+def _normal(word: str) -> str:
+    return word.strip(" .!").lower().replace("-", "_").replace(" ", "_")
 
 
 def _many(items: Any) -> list[Any]:

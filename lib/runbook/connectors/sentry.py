@@ -24,7 +24,7 @@ from runbook.connectors.answers import (
     unread,
     whole,
 )
-from runbook.connectors.base import Context, Failure, Fetched, Unavailable
+from runbook.connectors.base import Context, Failure, Fetched
 from runbook.connectors.http import Answer, Exchange, HttpConnector, Params, Refused, as_object, as_rows, segment, shown
 from runbook.redaction import kept_labels
 from runbook.result import Reading
@@ -49,6 +49,7 @@ class Sentry(HttpConnector):
     """One organization's Sentry, narrowed to the configured project and environment where they are set."""
 
     source = "sentry"
+    statements = ("title", "culprit", "exception_value")
 
     def __init__(self, context: Context, section: Section) -> None:
         token = section.token.get_secret_value() if section.token else ""
@@ -156,11 +157,10 @@ class Sentry(HttpConnector):
         except Refused as refused:
             if refused.failure.code != "400" or not self._project or self._project.lstrip("-").isdigit():
                 raise
-        projects = as_rows(exchange.get(f"{self._root}/projects/", {"query": self._slug}).value)
-        found = next((text(project.get("id")) for project in projects if project.get("slug") == self._slug), None)
-        if found is None:
-            reason = f"no project {self._slug} is visible to this token"
-            raise Unavailable(Failure(state="permission_denied", reason=reason))
+            projects = as_rows(exchange.get(f"{self._root}/projects/", {"query": self._slug}).value)
+            found = next((text(project.get("id")) for project in projects if project.get("slug") == self._slug), None)
+            if found is None:
+                raise  # there is none of that name; what was answered says best what is wrong
         self._project = found
         return exchange.get(path, {**params, "project": found})
 

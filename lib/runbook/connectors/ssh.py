@@ -37,7 +37,8 @@ _LOG_PLACE = re.compile(
 _CONFIGURATION = ("~/.ssh/config", "/etc/ssh/ssh_config")
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 # A command outlives its connection, and sshd passes no signal on to what root started.
-_ENDED_WHEN_LATE = 'cd /; if command -v timeout >/dev/null; then exec timeout -s KILL "$0" "$@"; else exec "$@"; fi'
+_ENDED_WHEN_LATE = """cd / && unset OLDPWD
+if command -v timeout >/dev/null; then exec timeout -s KILL "$0" "$@"; else exec "$@"; fi"""
 _SYSTEM_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
 

@@ -47,7 +47,7 @@ class StatusPages(HttpConnector):
         def take(_: Exchange) -> Fetched:
             pages = list(self._pages.values())
             deadline = time.monotonic() + PAGE_SECONDS
-            results = together(self, pages, lambda page: page.row(deadline))
+            results = together(self, pages, lambda page: page.row(deadline), within_seconds=PAGE_SECONDS + 0.5)
             rows = [_silent(page, result) if isinstance(result, Failure) else result
                     for page, result in zip(pages, results, strict=True)]  # fmt: skip
             silent = [row["vendor"] for row in rows if not row["answered"]]

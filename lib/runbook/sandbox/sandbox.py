@@ -255,6 +255,11 @@ class Sandbox:
         self._stack.tell_storage(self._with_application(), **said)
 
     @property
+    def origin(self) -> str:
+        """The application's public address, which is its browsers' origin."""
+        return self._stack.front_url(self._with_application())
+
+    @property
     def bucket(self) -> str:
         """The application's bucket."""
         return BUCKET
@@ -307,7 +312,7 @@ class Sandbox:
         from runbook.sandbox.vendors.control import Vendors
 
         url, token = _vendors_url(state), state["vendors"]["token"]
-        known = credentials.Credentials.of(token)
+        known, sections = credentials.Credentials.of(token), credentials.settings(url, token)
         # The application's content is all settled; what is uploaded from now on is in the works.
         with self.superuser() as connection:
             connection.execute(
@@ -320,7 +325,8 @@ class Sandbox:
                 "worker_dsn": self._dsn("worker", state),
                 "vendors_url": url,
                 "stripe_key": known.stripe,
-                "mux": credentials.settings(url, token)["mux"],
+                "sentry_key": known.sentry_ingest,
+                **{name: section for name, section in sections.items() if name in ("mux", "sentry")},
                 "webhook_secret": known.mux_webhook,
             },
         )

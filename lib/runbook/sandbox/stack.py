@@ -26,6 +26,8 @@ REGION = "us-east-1"
 QUEUE = "video-transcoding"
 PREFIX = "bull"
 BUCKET = "acme-media"
+WORKER_LOCK_SECONDS = 4
+"""How long a job's lock lives in the worker; shorter than BullMQ's 30, so that a drill can see one lapse."""
 UPSTREAMS: Mapping[str, str] = {"api.stripe.com": "stripe", "api.mux.com": "mux"}
 """Hosts as the application knows them, and the simulator's path that stands for each."""
 
@@ -66,7 +68,7 @@ class Stack:
         """Give the others their arguments and wait for all of them; ``state`` learns how to reach them.
 
         ``surroundings``: ``database_dsn`` (the application's), ``worker_dsn``, ``vendors_url``, ``stripe_key``,
-        ``mux`` (its section of the settings) and ``webhook_secret``.
+        ``mux`` and ``sentry`` (their sections of the settings), ``sentry_key`` and ``webhook_secret``.
         """
         self._redis.wait(state["redis"])
         if "storage" in self._launched:
@@ -212,6 +214,9 @@ class Stack:
             "queue_prefix": PREFIX,
             "stripe_url": f"{surroundings['vendors_url']}/stripe",
             "stripe_key": surroundings["stripe_key"],
+            "sentry_url": surroundings["sentry"]["base_url"],
+            "sentry_key": surroundings["sentry_key"],
+            "environment": surroundings["sentry"]["environment"],
             "webhook_secret": surroundings["webhook_secret"],
             "s3_endpoint_url": self.storage_url(state),
             "s3_region": REGION,
@@ -232,6 +237,7 @@ class Stack:
             "mux_token_id": surroundings["mux"]["token_id"],
             "mux_token_secret": surroundings["mux"]["token_secret"],
             "log": str(self._directory / "app.log"),
+            "lock_seconds": WORKER_LOCK_SECONDS,
         }
 
     def _log(self, name: str) -> Path:

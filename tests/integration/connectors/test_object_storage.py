@@ -16,7 +16,7 @@ import pytest
 
 from runbook.connectors import aws_session
 from runbook.connectors.base import Context
-from runbook.connectors.bucket_checks import STEPS
+from runbook.connectors.bucket_checks import STEPS, BucketChecks
 from runbook.connectors.object_storage import ObjectStorage
 from runbook.redaction import Redactor
 from runbook.result import Reading
@@ -373,6 +373,39 @@ def test_r2_is_not_asked_for_what_it_lacks() -> None:
     assert "publicAccessBlock" not in asked
     assert "policyStatus" not in asked
     assert found["canary_put"] == ("yes", "")
+
+
+@pytest.mark.parametrize("body", [b"<html><body>Log in to the network</body></html>", b"not markup at all", b""])
+def test_a_page_of_somebody_else_is_no_answer(body: bytes) -> None:
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "text/html")
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(b"" if request.command == "HEAD" else body)
+
+    with service(answer) as url:
+        asked = storage(url)
+        found = answers(asked.checks())
+        asked.multipart()
+    assert found["public_access"][0] == "cannot tell"
+    assert found["encryption"][0] == "cannot tell"
+    assert found["canary_head"][0] == "no"
+
+
+@pytest.mark.parametrize(("configured", "answer"), [("us-east-1", "no"), ("eu-west-1", "yes"), ("", "yes")])
+def test_a_bucket_in_another_region_than_configured_is_a_no_although_the_sdk_finds_it(
+    configured: str, answer: str
+) -> None:
+    with service(says(200, x_amz_bucket_region="eu-west-1")) as url:
+        client = aws_session.client(
+            "s3", region="us-east-1", endpoint_url=url, access_key_id="a", secret_access_key="b", path_style=True
+        )
+        checks = BucketChecks(
+            client=client, identities=None, bucket="b", prefix="", region=configured, origin="", canary=False
+        )
+        head = checks.run()[1]
+    assert (head["step"], head["answer"], head["code"]) == ("head", answer, "301" if answer == "no" else "")
 
 
 def test_none_that_listens_is_a_no_and_nothing_more_is_asked() -> None:

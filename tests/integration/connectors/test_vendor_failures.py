@@ -235,3 +235,17 @@ def test_silence_ends_with_the_time_limit(drip: bool) -> None:
 
     states, _ = everybody(meeting(lambda: silent))  # it never answers: that this ends is the limit's doing
     assert states == all_are("timeout")
+
+
+@pytest.mark.slow
+def test_a_status_page_that_keeps_silent_costs_the_others_nothing() -> None:
+    page = {"status": {"indicator": "none", "description": "well"}, "incidents": []}
+
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        server: Any = handler.server
+        server.stopping.wait()
+
+    with serving(behaviour=answering(200, page)()) as well, serving(behaviour=silent) as quiet:
+        reading = StatusPages(context(), {"quiet": quiet.url, "well": well.url}).all()
+    assert [(row["vendor"], row["indicator"]) for row in reading.rows] == [("quiet", "unknown"), ("well", "none")]
+    assert (reading.state, reading.reason) == ("partial", "no answer from quiet")

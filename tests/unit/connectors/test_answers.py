@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook.connectors import answers
+from runbook.connectors.base import Context, Failure, Unavailable
+from runbook.connectors.http import HttpConnector, Malformed
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -70,6 +74,60 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 
 def test_a_time_in_a_request_is_whole_seconds_of_utc() -> None:
     assert answers.zulu(datetime(2026, 11, 20, 9, 40, 1, 999, tzinfo=UTC)) == "2026-11-20T09:40:01Z"
+
+
+class Toy(HttpConnector):
+    source = "toy"
+
+
+def toy() -> Toy:
+    return Toy(Context(), "http://127.0.0.1:9")
+
+
+def test_requests_side_by_side_keep_their_order_and_fail_alone() -> None:
+    def ask(number: int) -> int:
+        if number == 1:
+            raise Unavailable(Failure(state="rate_limited", reason="slowly"))
+        if number == 2:
+            raise Malformed("no")
+        return number
+
+    first, second, third, last = answers.together(toy(), [0, 1, 2, 3], ask)
+    assert (first, last) == (0, 3)
+    assert isinstance(second, Failure)
+    assert isinstance(third, Failure)
+    assert (second.state, third.state) == ("rate_limited", "partial")
+
+
+def test_one_that_hangs_is_left_behind_and_the_others_are_kept() -> None:
+    released = threading.Event()
+
+    def ask(hangs: bool) -> str:
+        if hangs:
+            released.wait(30)
+        return "here"
+
+    hung, quick = answers.together(toy(), [True, False], ask, within_seconds=0.2)
+    released.set()
+    assert quick == "here"
+    assert isinstance(hung, Failure)
+    assert hung.state == "timeout"
+
+
+def test_an_error_of_ours_is_not_taken_for_a_vendors() -> None:
+    with pytest.raises(ZeroDivisionError):
+        answers.together(toy(), [0], lambda number: 1 // number)
+
+
+def test_what_came_before_a_page_that_failed_is_kept_and_a_first_page_that_fails_is_a_failure() -> None:
+    def pages(good: int) -> Iterator[tuple[list[int], bool]]:
+        for number in range(good):
+            yield [number], False
+        raise Unavailable(Failure(state="timeout", reason="no answer in time"))
+
+    assert answers.collected(toy(), pages(2), "runs") == ([0, 1], "only the newest 2 runs were read: no answer in time")
+    with pytest.raises(Unavailable):
+        answers.collected(toy(), pages(0), "runs")
 
 
 @given(JSON)

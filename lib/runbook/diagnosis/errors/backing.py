@@ -233,10 +233,10 @@ def _redis_answer(facts: Facts) -> str | None:
 
 
 def _redis_cause(log: Log, answer: str | None, check: Any) -> str:
-    said = f"{answer or ''} {(log.leading('redis') or {}).get('pattern', '')}"
-    found = next((cause for words, cause in _REDIS_CAUSES if words.lower() in said.lower()), None)
-    if found:
-        return found
+    for said in (answer or "", str((log.leading("redis") or {}).get("pattern") or "")):
+        found = next((cause for words, cause in _REDIS_CAUSES if words.lower() in said.lower()), None)
+        if found:
+            return found
     return "R9" if check is not None and re.search(r"(?i)bull|queue", str(check["name"])) else "R8"
 
 

@@ -53,7 +53,7 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
             verdicts,
             healthy=HEALTHY,
             breached=breached,
-            peaked=bool(facts.content.bad and facts.content.bad >= facts.limits.min_bad),
+            peaked=symptom.peaked(facts),
             sufficient=symptom.sufficient(facts),
         ),
         verdict=verdicts,

@@ -87,16 +87,18 @@ class Bucket:
 
     @cached_property
     def preflight(self) -> Row | None:
-        return self.readings.row("cors_preflight")
+        """What a browser was told that asks before it uploads.
+
+        A form's POST is sent without asking, so a refused POST alone stops nothing (Fetch standard, simple requests).
+        """
+        rows = self.readings.rows("cors_preflight") or []
+        return next((row for row in rows if row.get("method") != "POST"), None)
 
     @cached_property
     def preflight_allowed(self) -> bool | None:
         """Whether the browser may upload from the application's origin; ``None`` when it cannot be told."""
-        rows = self.readings.rows("cors_preflight")
-        answers = [row.get("allowed") for row in rows or []]
-        if any(answer is False for answer in answers):
-            return False
-        return True if answers and all(answer is True for answer in answers) else None
+        answer = (self.preflight or {}).get("allowed")
+        return answer if isinstance(answer, bool) else None
 
     def open_uploads(self, within_seconds: float) -> list[Row] | None:
         """Multipart uploads begun within so many seconds and not completed; older ones are litter."""

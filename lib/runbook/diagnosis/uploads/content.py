@@ -15,6 +15,8 @@ from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.uploads.limits import Limits
 
 Row = Mapping[str, Any]
+PROCESSING = frozenset({"processing", "transcoding", "queued"})
+"""States that a job, or what queues it, gives a row."""
 ARRIVING = frozenset({"uploading", "waiting", "created", "new", "initiated", "pending_upload"})
 """States of a row whose file is still on its way to the bucket."""
 MIN_BUCKET = 3
@@ -80,6 +82,14 @@ class Content:
         return int(sum(number(row, "failed") + number(row, "stuck") for row in rows))
 
     @cached_property
+    def finished_state(self) -> str:
+        """The application's word for an upload that came through: the state that most of them are in."""
+        done = [r for r in self.states or [] if not any(number(r, k) for k in ("failed", "stuck", "under_way"))]
+        return str(
+            max(done, key=lambda r: (number(r, "uploads"), str(r.get("status"))), default={}).get("status", "READY")
+        )
+
+    @cached_property
     def arriving_now(self) -> int:
         """Uploads whose file, by their state, is on its way just now; 0 when nothing is known of them."""
         return int(sum(number(r, "under_way") for r in self.states or [] if str(r.get("status")).lower() in ARRIVING))
@@ -88,6 +98,16 @@ class Content:
     def percent(self) -> float | None:
         """Percent of the window's uploads that are bad; ``None`` when there is none to speak of."""
         return round(100.0 * self.bad / self.uploads, 1) if self.uploads and self.bad is not None else None
+
+    @cached_property
+    def peak_percent(self) -> float | None:
+        """The worst five minutes of the window with uploads enough to speak of, % failed."""
+        rates = [
+            100.0 * number(row, "failed") / number(row, "total")
+            for row in self.readings.rows("content_onset") or []
+            if number(row, "total") >= self.limits.min_uploads
+        ]
+        return round(max(rates), 1) if rates else None
 
     @cached_property
     def usual_percent(self) -> float | None:
@@ -106,6 +126,12 @@ class Content:
         least = self.limits.threshold_percent
         usual = min(self.usual_percent or 0.0, 2 * least)
         return max(least, usual + 0.1) if usual >= least else least
+
+    @cached_property
+    def has_processing_state(self) -> bool | None:
+        """Whether the application knows a state between arriving and done; ``None`` when its states are not known."""
+        rows = self.readings.rows("content_states")
+        return None if not rows else any(str(row.get("label")).lower() in PROCESSING for row in rows)
 
     # -- rows and creators ------------------------------------------------------------------------------------------
 

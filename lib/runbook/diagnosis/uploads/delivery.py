@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.uploads.bucket import CHECKS
 from runbook.diagnosis.uploads.content import number
 from runbook.diagnosis.uploads.facts import Facts
+from runbook.diagnosis.uploads.words import kind
 from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK
+
+_STATED = re.compile(
+    r"(?i)(?:limit|max(?:imum)?|at most|up to|allowed)[^0-9\n]{0,30}"
+    r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>bytes?|[kmg]i?b?)\b"
+)
+_MEGABYTES = {"b": 1 / 2**20, "k": 1 / 1024, "m": 1.0, "g": 1024.0}
 
 STREAM_POST_MB = 200.0
 """Largest body of a basic POST to Cloudflare Stream; larger files take tus. Source: R3, V07."""
@@ -41,12 +50,23 @@ def expired(facts: Facts) -> Cause:
     )  # fmt: skip
 
 
+def stated_limit_mb(facts: Facts) -> float:
+    """The lowest limit that a refusal itself states, in the log or in a job's reason, MB; 0 when none does."""
+    texts = [str(row.get("sample") or "") for row in facts.readings.rows("app_errors") or []] + facts.jobs.reasons(
+        "size"
+    )
+    stated = [match for text in texts if kind(text) == "size" and (match := _STATED.search(text))]
+    values = [float(match["value"]) * _MEGABYTES[match["unit"].lower()[:1]] for match in stated]
+    return round(min(values), 3) if values else 0.0
+
+
 def size_limits(facts: Facts) -> dict[str, float]:
     """Body limits by layer, MB; a layer that is not there, or is not known, is left out."""
     limits = facts.limits
     configured = [number(row, "limit_mb") for row in facts.readings.rows("edge_limits") or []]
     read = [value for value in configured if value > 0]
     layers = {
+        "as refused": stated_limit_mb(facts),
         "edge (client_max_body_size)": limits.edge_limit_mb or min(read, default=0.0),
         "proxy": limits.proxy_limit_mb,
         "application": limits.app_limit_mb,

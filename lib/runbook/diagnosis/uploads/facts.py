@@ -15,7 +15,7 @@ from typing import Any
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.uploads import words
 from runbook.diagnosis.uploads.bucket import Bucket
-from runbook.diagnosis.uploads.content import Content, number
+from runbook.diagnosis.uploads.content import ARRIVING, Content, number
 from runbook.diagnosis.uploads.jobs import Jobs
 from runbook.diagnosis.uploads.limits import Limits
 from runbook.diagnosis.uploads.traffic import Traffic
@@ -86,7 +86,7 @@ class Facts:
     # -- rows against videos and jobs ---------------------------------------------------------------------------------
 
     @cached_property
-    def stuck_ready(self) -> list[dict[str, Any]] | None:
+    def _ready(self) -> list[dict[str, Any]] | None:
         """Stuck rows whose video the provider says is ready, and that no active job is busy with."""
         rows = self.content.stuck_rows
         if rows is None or not self.videos.configured:
@@ -104,24 +104,50 @@ class Facts:
         cannot = self.videos.rows is None or (rows and self.videos.rows and not self.videos.traceable)
         return None if cannot else []
 
+    def _never_touched(self, row: Row) -> bool:
+        """Whether the row is where it was before its job, although the job's work is there to be seen.
+
+        A webhook that is lost leaves a row in processing; one that still says *uploading* was not written by the job.
+        """
+        arriving = str(row.get("status")).lower() in ARRIVING
+        return arriving and self.content.has_processing_state is True
+
+    @cached_property
+    def _states_lost(self) -> bool:
+        reading = self.readings.last("content_states")
+        return reading is not None and not reading.known
+
+    @cached_property
+    def stuck_ready(self) -> list[dict[str, Any]] | None:
+        """Stuck rows that only the provider's word is missing from."""
+        if self._ready is None:
+            return None
+        if self._states_lost and any(str(row.get("status")).lower() in ARRIVING for row in self._ready):
+            return None
+        return [row for row in self._ready if not self._never_touched(row)]
+
     @cached_property
     def stuck_done(self) -> list[dict[str, Any]] | None:
-        """Stuck rows whose job completed and that no provider calls ready: nobody wrote the row.
+        """Stuck rows whose job completed and that nobody wrote.
 
-        By the job's id where that is the row's; otherwise as many as more jobs completed than uploads came through.
+        Rows that are still as they were before a job whose video is ready; else by the job's id where that is the
+        row's; else as many as more jobs completed than uploads came through.
         """
         rows, jobs = self.content.stuck_rows, self.jobs.completed
-        if rows is None or jobs is None:
-            return None
-        webhook = {str(row.get("id")) for row in self.stuck_ready or []}
-        rest = [row for row in rows if str(row.get("id")) not in webhook]
+        if rows is None or jobs is None or (rows and self.videos.configured and self.stuck_ready is None):
+            return None  # the provider that could not be asked may be done with them: then it is the webhook
+        ready = {str(row.get("id")) for row in self._ready or []}
+        untouched = [row for row in self._ready or [] if self._never_touched(row)]
+        rest = [row for row in rows if str(row.get("id")) not in ready]
         done = {str(job.get("id")) for job in jobs}
         by_id = [row for row in rest if str(row.get("id")) in done]
         if by_id or not rest:
-            return by_id
-        surplus = len(jobs) - (self.content.finished or 0) - len(webhook)
-        behind = (self.jobs.waiting or 0) + len(self.jobs.active or [])
-        return rest[: max(0, min(len(rest), surplus - behind))]
+            return [*untouched, *by_id]
+        finished, waiting = self.content.finished, self.jobs.waiting
+        if finished is None or waiting is None:
+            return untouched or None
+        surplus = len(jobs) - finished - len(ready) - waiting - len(self.jobs.active or [])
+        return [*untouched, *rest[: max(0, min(len(rest), surplus))]]
 
     # -- counting -----------------------------------------------------------------------------------------------------
 
@@ -152,6 +178,14 @@ class Facts:
         if self.content.bad is None:
             return requests
         return self.content.bad + max(0, requests - (self.content.arriving or 0))
+
+    @cached_property
+    def more_than_usual(self) -> bool:
+        """Whether more rows are bad, or more requests fail, than an odd one; unknown rows are not held against it."""
+        content, limits = self.content, self.limits
+        if (self.traffic.failing or 0) >= limits.min_bad or content.bad is None:
+            return True
+        return content.bad >= limits.min_bad and (content.percent or 0.0) >= content.threshold_percent
 
     @cached_property
     def total(self) -> int:
@@ -189,5 +223,5 @@ class Facts:
     def share_on_the_way(self) -> float:
         """Share that something before the bucket explains, which uploads that came through speak against."""
         arriving = self.content.arriving_now
-        whole = self.bad + arriving + (0 if self.bad else (self.content.finished or 0))
+        whole = self.bad + arriving + (0 if self.more_than_usual else (self.content.finished or 0))
         return min(1.0, (self.untraced + arriving) / whole) if whole else 0.0

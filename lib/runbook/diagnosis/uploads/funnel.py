@@ -9,9 +9,10 @@ from typing import Any, Literal
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.uploads.facts import Facts
 from runbook.diagnosis.uploads.limits import Limits
+from runbook.diagnosis.verdict import found
 from runbook.result import Findings, Reading, Verdict
 
-StageState = Literal["passes", "stops", "unknown", "absent"]
+StageState = Literal["passes", "stops", "unknown"]
 
 STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("browser", ("V05", "V06", "V15")),
@@ -25,67 +26,75 @@ STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("row", ("V14",)),
 )
 """The stages in their order, and the causes that stop an upload there."""
-FOUND = ("confirmed", "probable")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage. ``stopped`` counts uploads that end there."""
+    """One stage. Counts are uploads; ``None`` is unknown."""
 
     name: str
     state: StageState
-    stopped: int | None
-    #: The causes found there, and what was seen.
+    #: Uploads of the window that come as far as this stage.
+    reached: int | None = None
+    #: Of those, the ones that end here.
+    stopped: int | None = None
+    #: The causes found here.
     causes: tuple[str, ...] = ()
+    #: What was seen of it, in words.
     note: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"stage": self.name, "state": self.state, "stopped": self.stopped, "causes": list(self.causes),
-                "note": self.note}  # fmt: skip
 
 
 def funnel(readings: Sequence[Reading], parameters: Mapping[str, Any], findings: Findings | None) -> list[Stage]:
-    """The stages with what stops there, by the verdict; a stage whose causes could not be checked is unknown."""
+    """The stages with what stops there, by the verdict; a stage that could not be seen is unknown."""
     facts = Facts(Readings(readings), Limits.of(parameters))
     by_id = {v.cause: v for v in findings.verdict} if findings is not None else {}
-    notes = _notes(facts)
-    return [_stage(name, [by_id[c] for c in causes if c in by_id], facts, notes) for name, causes in STAGES]
+    seen = _seen(facts)
+    reached = None if facts.content.uploads is None else facts.content.uploads + (facts.bad - (facts.content.bad or 0))
+    stages = []
+    for name, causes in STAGES:
+        stage = _stage(name, [by_id[c] for c in causes if c in by_id], reached, facts.total, *seen[name])
+        stages.append(stage)
+        if reached is not None:
+            reached = max(0, reached - (stage.stopped or 0))
+    return stages
 
 
-def _stage(name: str, verdicts: Sequence[Verdict], facts: Facts, notes: Mapping[str, tuple[int | None, str]]) -> Stage:
-    passed, note = notes[name]
-    found = [v for v in verdicts if v.tier in FOUND and v.role != "consequence"]
-    if found:
-        share = min(1.0, sum(v.share for v in found))
-        stopped = round(share * facts.total) or None
-        return Stage(name=name, state="stops", stopped=stopped, causes=tuple(v.cause for v in found), note=note)
-    if passed is not None:
-        return Stage(name=name, state="passes", stopped=0, note=note)
-    return Stage(name=name, state="unknown", stopped=None, note=note)
+def _stage(
+    name: str, verdicts: Sequence[Verdict], reached: int | None, bad: int, passes: bool | None, note: str
+) -> Stage:
+    here = [v for v in verdicts if found(v.tier) and v.role != "consequence"]
+    if here:
+        share = min(1.0, sum(v.share for v in here))
+        stopped = min(round(share * bad), bad if reached is None else reached) or None
+        causes = tuple(v.cause for v in here)
+        return Stage(name=name, state="stops", reached=reached, stopped=stopped, causes=causes, note=note)
+    return Stage(name=name, state="passes" if passes else "unknown", reached=reached, stopped=0 if passes else None,
+                 note=note)  # fmt: skip
 
 
-def _notes(facts: Facts) -> dict[str, tuple[int | None, str]]:
-    """By stage, how many got through it as far as is known, and that in words."""
-    traffic, jobs, content, videos = facts.traffic, facts.jobs, facts.content, facts.videos
-    preflight = facts.bucket.preflight_allowed
-    hooks = traffic.webhooks
+def _seen(facts: Facts) -> dict[str, tuple[bool | None, str]]:
+    """By stage, whether uploads were seen to get through it, and in words."""
+    traffic, jobs, videos = facts.traffic, facts.jobs, facts.videos
+    allowed, writes, hooks = facts.bucket.preflight_allowed, facts.bucket.writes, traffic.webhooks
     ready = None if videos.rows is None else sum(1 for row in videos.rows if row.get("status") == "ready")
     done = None if jobs.completed is None else len(jobs.completed)
     through = None if traffic.requests is None or traffic.failing is None else traffic.requests - traffic.failing
+    idle = "nothing waits" if jobs.waiting == 0 else f"{jobs.waiting} jobs wait"
     return {
-        "browser": (1 if preflight else None, "preflight allowed" if preflight else
-                    "preflight refused" if preflight is False else "not seen from here"),
-        "edge": _counted(traffic.requests, "requests"),
-        "app": _counted(through, "requests answered"),
-        "bucket": (1 if facts.bucket.writes else None, "test upload works" if facts.bucket.writes else
-                   "test upload refused" if facts.bucket.writes is False else "no test upload made"),
-        "queue": _counted(jobs.waiting, "jobs wait") if jobs.state is not None else (None, "not read"),
+        "browser": (allowed, {True: "preflight allowed", False: "preflight refused", None: "not seen"}[allowed]),
+        "edge": _counted(traffic.requests, "upload requests"),
+        "app": _counted(through, "upload requests answered well"),
+        "bucket": (writes, {True: "test upload works", False: "test upload refused", None: "no test upload"}[writes]),
+        "queue": (None, "not read") if jobs.waiting is None else (True, idle),
         "worker": _counted(done, "jobs completed"),
         "provider": _counted(ready, "videos ready"),
         "webhook": _counted(hooks["requests"] - hooks["errors"] if hooks else None, "webhooks arrived"),
-        "row": _counted(content.finished, "uploads came through"),
+        "row": _counted(facts.content.finished, "uploads came through"),
     }  # fmt: skip
 
 
-def _counted(count: int | None, what: str) -> tuple[int | None, str]:
-    return (None, "not read") if count is None else (count, f"{count} {what}")
+def _counted(count: int | None, what: str) -> tuple[bool | None, str]:
+    """Something was seen to get through; none at all proves neither way."""
+    if count is None:
+        return None, "not read"
+    return (True if count > 0 else None), f"{count} {what}"

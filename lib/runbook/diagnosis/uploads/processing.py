@@ -216,13 +216,14 @@ def _asked(facts: Facts, name: str) -> bool:
 def transcoder_killed(facts: Facts) -> Cause:
     """V13: the transcoder is killed for its memory, or crashes on what it is given.
 
-    Gate: jobs end with exit status 137, out of memory, or stalled more often than allowed. Clause: the kernel's counter
-    of the worker, or the reason itself, names memory. Refers to the runbook of memory. Source: R3, V13; R6.
+    Gate: jobs end with exit status 137, out of memory, or stalled more often than allowed. Clause: the
+    reason names memory. Refers to the runbook of memory. Source: R3, V13; R6.
     """
     bench = Bench("V13", facts.readings)
     killed, stalled = facts.said("memory"), facts.jobs.failures("stalled")
     seen = None if killed is None and stalled is None else (killed or 0) + (stalled or 0)
     rows = facts.readings.rows("worker_memory")
+    # Counted since the host started: it fits the picture, and proves nothing about this window.
     kills = None if rows is None else int(sum(number(row, "oom_kills") for row in rows))
     return Cause(
         id="V13",
@@ -231,9 +232,12 @@ def transcoder_killed(facts: Facts) -> Cause:
         gate=bench.gate("killed", "jobs whose transcoder was killed or stalled for good", seen, at_least=1,
                         rests_on=("queue_failed", "app_errors")),
         clauses=(
-            bench.fact("memory", "memory is named: exit 137, out of memory, or the kernel's counter",
-                       True if killed or kills else None if rows is None and not seen else False,
-                       value=killed or kills, rests_on=("queue_failed", "app_errors", "worker_memory")),
+            bench.weigh("memory", "reasons that name memory or exit status 137", killed, at_least=1,
+                        rests_on=("queue_failed", "app_errors")),
+        ),
+        hints=(
+            *((bench.fact("kernel", "the kernel killed for memory since the host started", True, value=kills,
+                          rests_on=("worker_memory",), weight=WEAK),) if kills else ()),
         ),
         share=max(facts.share("V13"), min(1.0, (seen or 0) / facts.total) if facts.total else 0.0),
         details={"killed": killed, "stalled": stalled, "oom_kills": kills,

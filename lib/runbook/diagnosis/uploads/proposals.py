@@ -200,7 +200,7 @@ def _wait(verdict: Verdict, facts: Facts) -> list[Action]:
 def _resync(verdict: Verdict, facts: Facts) -> list[Action]:
     """Write the row that a lost webhook, or a lost write, should have written."""
     rows = (facts.stuck_ready if verdict.cause == "V10" else facts.stuck_done) or []
-    chosen = [row for row in rows if row.get("updated_at") and row.get("status_value")][:MAX_ROWS]
+    chosen = [row for row in rows if row.get("updated_at") and row.get("status")][:MAX_ROWS]
     if not chosen:
         return []
     values = ",\n    ".join(f"({literal(r['id'])}, {literal(r['updated_at'])}::timestamp)" for r in chosen)
@@ -208,14 +208,15 @@ def _resync(verdict: Verdict, facts: Facts) -> list[Action]:
         _action(
             verdict.cause, "app.resync_rows", f"Bring {len(chosen)} rows to where their videos are",
             "-- first choice: send the webhook again from the provider's dashboard\n"
-            "-- READY is to be the application's own word for it; a row that has moved on since is left alone\n"
-            "UPDATE content c SET status = 'READY', \"updatedAt\" = now() AT TIME ZONE 'UTC'\n"
+            "-- a row that has moved on since is left alone by the statement itself\n"
+            f"UPDATE content c SET status = {literal(facts.content.finished_state)}, "
+            "\"updatedAt\" = now() AT TIME ZONE 'UTC'\n"
             f"FROM (VALUES\n    {values}\n  ) AS t (id, moved)\n"
             "WHERE c.id::text = t.id AND c.\"updatedAt\" = t.moved;",
             undo="UPDATE content SET status = the previous status, by id: "
-            + ", ".join(f"{r['id']} {r['status_value']}" for r in chosen),
+            + ", ".join(f"{r['id']} {r['status']}" for r in chosen),
             needs="a role that may write content; the application's owner says which columns go with it",
-            targets=[{"id": r["id"], "status": r["status_value"], "updated_at": r["updated_at"]} for r in chosen],
+            targets=[{"id": r["id"], "status": r["status"], "updated_at": r["updated_at"]} for r in chosen],
             preconditions=(
                 Precondition(label="the provider still says ready", holds=None),
                 Precondition(label="still the same row, checked in the statement", holds=None),
@@ -305,7 +306,7 @@ def _memory(verdict: Verdict, facts: Facts) -> list[Action]:
 def _creator(verdict: Verdict, facts: Facts) -> list[Action]:
     creator = verdict.details.get("creator_id")
     return [
-        _action("V15", "app.tell_creator", "Tell this creator what their files are refused for; others are not affected",
+        _action("V15", "app.tell_creator", "Tell this creator what their files are refused for; nobody else is hit",
                 "# run this runbook again with user_id set to this creator: log lines, rows, error codes",
                 undo="nothing is changed", targets=[{"creator_id": creator}])
     ]  # fmt: skip

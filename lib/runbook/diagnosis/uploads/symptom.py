@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from runbook.diagnosis.uploads.facts import Facts
 from runbook.result import Symptom
 
+PEAK_PERCENT = 50.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
@@ -21,6 +23,7 @@ class Face:
     value: float | None
     threshold: float | None
     breached: bool | None
+    peak: float | None = None
 
     def symptom(self, breached: bool | None) -> Symptom:
         return Symptom(
@@ -29,7 +32,7 @@ class Face:
             unit=self.unit,
             threshold=self.threshold,
             breached=breached,
-            peak=self.value,
+            peak=self.value if self.peak is None else self.peak,
         )
 
 
@@ -59,6 +62,11 @@ def sufficient(facts: Facts) -> bool:
     return content.uploads >= limits.min_uploads or content.bad >= limits.min_bad
 
 
+def peaked(facts: Facts) -> bool:
+    """Whether there were five minutes of the window in which half of the uploads failed."""
+    return (facts.content.peak_percent or 0.0) >= PEAK_PERCENT
+
+
 def _rows(facts: Facts) -> Face:
     content, limits = facts.content, facts.limits
     breached: bool | None = None
@@ -73,6 +81,7 @@ def _rows(facts: Facts) -> Face:
         value=content.percent,
         threshold=round(content.threshold_percent, 1),
         breached=breached,
+        peak=max((p for p in (content.percent, content.peak_percent) if p is not None), default=None),
     )
 
 

@@ -17,7 +17,7 @@ CREDENTIAL_CODES = frozenset(
     {
         "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken",
         "TokenRefreshRequired", "Unauthorized", "InvalidSecurity", "InvalidClientTokenId", "AuthFailure", "401",
-        "UnrecognizedClientException", "NotSignedUp", "AccountProblem",
+        "UnrecognizedClientException", "NotSignedUp", "NoCredentials", "AccountProblem",
     }
 )  # fmt: skip
 DENIED_CODES = frozenset({"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "Forbidden", "403"})
@@ -51,14 +51,15 @@ _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
         ("denied", r"AccessDenied|access denied|not authorized to perform|\bKMS\.\w+Exception"),
         ("bucket", r"NoSuchBucket|PermanentRedirect|AuthorizationHeaderMalformed|bucket does not exist"),
         ("throttle", r"\bSlowDown\b|reduce your request rate"),
-        ("size", r"EntityTooLarge|payload too large|request entity too large|file (?:is )?too (?:large|big)|"
+        ("size", r"payload ?too ?large|entity ?too ?large|file (?:is )?too (?:large|big)|"
                  r"body exceeded|maxFileSize|\b413\b"),
         ("quota", r"quota|payment required|\b402\b|storage (?:capacity|limit|minutes)|billing|plan limit|"
                   r"free plan"),
         ("input", INPUT_CODES.pattern + r"|invalid data found when processing|moov atom not found"),
         ("database", r"\b(?:25006|53100|53300|57P0[123]|28P01|40P01|42703|42P01|23\d{3})\b|\bP(?:10\d\d|20\d\d)\b|"
                      r"prisma|postgres|psycopg|read-only transaction|"
-                     r"\b(?:update|write|insert)[^.;\n]{0,30}\b(?:row|record|content|database)\b"),
+                     r"\b(?:update|write|insert|save)[^.;\n]{0,30}\b(?:row|record|content|database)\b|"
+                     r"\brow\b[^\n]{0,60}\bnot (?:written|updated|saved)"),
         ("storage_down", r"(?:ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|certificate)[^\n]{0,120}"
                          r"(?:s3|r2\.|bucket|storage|minio|amazonaws)|EndpointConnectionError|"
                          r"could not connect to the endpoint"),

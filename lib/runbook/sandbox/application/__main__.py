@@ -56,9 +56,11 @@ class _Director:
     def _state(self) -> dict[str, Any]:
         return {
             "stage": self._backend.stage.model_dump(mode="json"),
+            "lately": self._front.lately(),
             "requests": self._front.requests,
             "errors": self._front.errors,
             "uploads": self._traffic.uploads,
+            "uploads_under_way": self._traffic.uploads_under_way,
         }
 
     async def _rewrite(self, given: dict[str, Any]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
+import json
 import logging
 import time
 from dataclasses import dataclass
@@ -16,7 +19,10 @@ from runbook.sandbox.application.database import Database
 from runbook.sandbox.application.stage import Stage
 
 STRIPE_HOST = "api.stripe.com"
+SENTRY_PROJECT = "1"
 VENDOR_SECONDS = 1.0
+REPORTS_PER_SECOND = 5.0
+"""More errors than these are not reported: what Sentry sees is a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,10 @@ class Configuration:
     queue_prefix: str
     stripe_url: str
     stripe_key: str
+    #: Where errors are reported, and with which key; an environment of Sentry's.
+    sentry_url: str
+    sentry_key: str
+    environment: str
     webhook_secret: str
     s3_endpoint_url: str
     s3_region: str
@@ -65,6 +75,8 @@ class Backend:
         self.log = _application_log(configuration.app_log)
         self._queue: Any = None
         self._presigners: dict[tuple[str, str, str], Any] = {}
+        self._reports: set[asyncio.Task[None]] = set()
+        self._reported_at = 0.0
 
     async def rows(self, statement: str, *parameters: Any) -> list[Any]:
         """Run one statement on whichever database is configured now."""
@@ -89,6 +101,38 @@ class Backend:
         except http1.FAILURES:
             return Upstream(host=STRIPE_HOST, status=None, connect_seconds=None)
         return Upstream(host=STRIPE_HOST, status=response.status, connect_seconds=response.connect_seconds)
+
+    def report(self, message: str, *, release: str, transaction: str, user: str) -> None:
+        """Report an error to Sentry, in the background and not every one."""
+        now = time.monotonic()
+        if now - self._reported_at < 1 / REPORTS_PER_SECOND:
+            return
+        self._reported_at = now
+        kind, _, value = message.partition(": ")
+        event = {
+            "level": "error",
+            "release": release,
+            "environment": self.configuration.environment,
+            "transaction": transaction,
+            "user": {"id": user},
+            "exception": {"values": [{"type": kind, "value": value}]},
+        }
+        task = asyncio.create_task(self._send_report(event))
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+
+    async def _send_report(self, event: dict[str, Any]) -> None:
+        key = f"Sentry sentry_version=7, sentry_key={self.configuration.sentry_key}"
+        headers = {"x-sentry-auth": key, "content-type": "application/json"}
+        # Who cannot report an error has nobody to report that to.
+        with contextlib.suppress(*http1.FAILURES):
+            await self.client.request(
+                "POST",
+                f"{self.configuration.sentry_url}/api/{SENTRY_PROJECT}/store/",
+                headers=headers,
+                body=json.dumps(event).encode(),
+                seconds=2.0,
+            )
 
     async def enqueue(self, name: str, data: dict[str, Any]) -> None:
         """Add a job for the worker."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 POOL_SIZE = 4
 APPLICATION_NAME = "web-app"
-"""What its sessions are called, so that the sandbox does not take them for somebody's leftovers."""
+WORKER_NAME = "web-worker"
+"""What their sessions are called, so that the sandbox does not take them for somebody's leftovers."""
 
 #: A refused login carries no SQLSTATE in psycopg, only text.
 _REFUSALS = {
@@ -34,7 +35,8 @@ class DatabaseFailed(Exception):
 class Database:
     """At most :data:`POOL_SIZE` sessions."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, application_name: str = APPLICATION_NAME) -> None:
+        self._application_name = application_name
         self.dsn = dsn
         self._slots = asyncio.Semaphore(POOL_SIZE)
         self._idle: list[psycopg.AsyncConnection[Any]] = []
@@ -67,7 +69,7 @@ class Database:
             try:
                 kept = self._idle.pop() if self._idle and dsn == self.dsn else None
                 session = kept or await psycopg.AsyncConnection.connect(
-                    dsn, autocommit=True, application_name=APPLICATION_NAME, connect_timeout=3
+                    dsn, autocommit=True, application_name=self._application_name, connect_timeout=3
                 )
                 try:
                     yield session

@@ -86,6 +86,8 @@ class Instance:
             response = await self._work(request, route)
         except (Failed, uploads.Refused) as failed:
             self._backend.log.error("%s %s %s failed: %s", self.name, request.method, request.path, failed.message)
+            if failed.status >= 500:
+                self._report(request, route, failed.message)
             response = answer(failed.status, {"error": failed.message.partition(":")[0]})
             response = _with_upstream(response, failed.upstream if isinstance(failed, Failed) else None)
         key = (request.method, route, response.status)
@@ -114,6 +116,10 @@ class Instance:
             return await handler(request)
         except DatabaseFailed as error:
             raise Failed(500, str(error)) from None
+
+    def _report(self, request: Request, route: str, message: str) -> None:
+        user = request.headers.get("x-user", "")
+        self._backend.report(message, release=self.release, transaction=f"{request.method} {route}", user=user)
 
     def _fail_as_staged(self, route: str) -> None:
         for position, failure in enumerate(self._backend.stage.failures):

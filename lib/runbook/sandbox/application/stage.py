@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from runbook.errors import SandboxError
 
 INSTANCES = ("web-1", "web-2", "web-3", "web-4")
-RELEASE = "2.14.0"
-NEXT_RELEASE = "2.15.0"
+RELEASE = "api@1.41.0"
+NEXT_RELEASE = "api@1.42.0"
 REQUESTS_PER_SECOND = 50.0
 CLIENTS = 60
 #: Under this path of its own port, and with its token, the application is told how to behave.
@@ -49,7 +49,7 @@ class Stage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests_per_second: float = REQUESTS_PER_SECOND
-    uploads_per_second: float = 1.0
+    uploads_per_second: float = 0.5
     #: How many addresses the traffic comes from.
     clients: int = CLIENTS
     #: Weights of routes that differ from the usual mix.
@@ -92,7 +92,9 @@ class Control:
         self._token = token
 
     def state(self) -> dict[str, Any]:
-        """What it does now: the stage, and counters ``requests``, ``errors``, ``uploads``."""
+        """What it does now: ``stage``, ``lately`` (``requests`` and ``errors`` of the last second), and the counters
+        ``requests``, ``errors``, ``uploads`` and ``uploads_under_way``.
+        """
         return self._ask("GET", PATH)
 
     def change(self, **changes: Any) -> None:

@@ -14,10 +14,10 @@ from runbook.sandbox.application.http1 import FAILURES, Client, Response
 #: The usual mix: method, path, weight.
 MIX: Mapping[str, tuple[str, str, float]] = {
     "browse": ("GET", "/api/content", 30),
-    "show": ("GET", "/api/content/{content}", 25),
+    "show": ("GET", "/api/content/{content}", 20),
     "feed": ("GET", "/api/feed", 15),
     "like": ("POST", "/api/content/{content}/likes", 14),
-    "checkout": ("POST", "/api/checkout", 16),
+    "checkout": ("POST", "/api/checkout", 22),
 }
 USERS = 40
 _TICK_SECONDS = 0.02
@@ -43,6 +43,7 @@ class Traffic:
         self._random = random.Random(20)  # noqa: S311 - traffic, not secrets
         self._tasks: set[asyncio.Task[Any]] = set()
         self.uploads = 0
+        self.uploads_under_way = 0
 
     async def run(self) -> None:
         """Keep the rates of the stage, on average."""
@@ -65,7 +66,11 @@ class Traffic:
 
     async def _one(self, kind: str) -> None:
         if kind == "upload":
-            await self._upload()
+            self.uploads_under_way += 1
+            try:
+                await self._upload()
+            finally:
+                self.uploads_under_way -= 1
         elif kind == "abuse" and (abuser := self._backend.stage.abuser) is not None:
             await self._send("GET", abuser.path, client=abuser.client)
         else:

@@ -18,12 +18,9 @@ from bullmq import Job, Worker
 from runbook.sandbox import processes
 from runbook.sandbox.application import http1
 from runbook.sandbox.application.backend import basic
-from runbook.sandbox.application.database import Database, DatabaseFailed
+from runbook.sandbox.application.database import WORKER_NAME, Database, DatabaseFailed
 
-MODULE = "runbook.sandbox.application.worker"
 Mode = Literal["ok", "hang", "block", "crash", "fail", "full_disk", "no_database"]
-#: A lock lives this long and is renewed at half; shorter than BullMQ's 30 s, so that a drill can see it lapse.
-LOCK_MILLISECONDS = 4000
 CONCURRENCY = 2
 
 _PROCESSING = """UPDATE content SET status = 'PROCESSING', "updatedAt" = timezone('UTC', now())
@@ -50,6 +47,8 @@ class Orders:
     mux_token_id: str
     mux_token_secret: str
     log: str
+    #: A lock lives this long and is renewed at half.
+    lock_seconds: int
     mode: Mode = "ok"
     #: With mode ``fail``.
     reason: str = "Error: transcoding failed"
@@ -61,7 +60,7 @@ class Transcoder:
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
         self._client = http1.Client()
-        self._database = Database(orders.database_dsn)
+        self._database = Database(orders.database_dsn, application_name=WORKER_NAME)
         self._modes: Mapping[str, Callable[[], Awaitable[None]]] = {
             "hang": _hang,
             "block": _block,
@@ -156,8 +155,8 @@ async def _work(orders: Orders) -> None:
         "connection": orders.redis_url,
         "prefix": orders.prefix,
         "concurrency": CONCURRENCY,
-        "lockDuration": LOCK_MILLISECONDS,
-        "stalledInterval": LOCK_MILLISECONDS,
+        "lockDuration": 1000 * orders.lock_seconds,
+        "stalledInterval": 1000 * orders.lock_seconds,
         "name": "transcoder",
     }
     worker: Any = Worker(orders.queue, Transcoder(orders), options)

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _DATABASE_MODULES = ("sessions", "locks", "limits", "clients", "poolers")
 """Faults of these need the patient alone; those of the others an application."""
-_MODULES = (*_DATABASE_MODULES, "handicaps")
+_MODULES = (*_DATABASE_MODULES, "requests", "backing", "vendors", "uploads", "queue", "handicaps")
 
 #: Sizes of faults in a compound, where the usual ones would not fit into the slots together.
 COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {

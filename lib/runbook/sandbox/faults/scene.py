@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runbook.errors import SandboxError
@@ -17,6 +18,7 @@ from runbook.sandbox import patient, processes
 if TYPE_CHECKING:
     import psycopg
 
+    from runbook.sandbox.faults.production import Production
     from runbook.sandbox.sandbox import Sandbox
 
 T = TypeVar("T")
@@ -43,6 +45,13 @@ class Scene:
         self.named: dict[str, list[Any]] = {}
         self._undo = contextlib.ExitStack()
         self._admin: psycopg.Connection | None = None
+
+    @cached_property
+    def production(self) -> Production:
+        """The application's side; the first touch marks what healing returns to."""
+        from runbook.sandbox.faults.production import Production
+
+        return Production(self)
 
     # -- doing --------------------------------------------------------------------------------
 

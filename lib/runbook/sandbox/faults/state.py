@@ -1,12 +1,16 @@
-"""The state of the patient that a fault must leave as it found it, and the check that it did."""
+"""The state of the sandbox that a fault must leave as it found it, and the check that it did.
+
+What the healthy application does all the while (a session, a job, an upload under way) is no change of state.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, cast
 
 from runbook.errors import SandboxError
+from runbook.sandbox.stack import PREFIX, QUEUE
 
 if TYPE_CHECKING:
     from runbook.sandbox.sandbox import Sandbox
@@ -20,7 +24,7 @@ _QUERIES: Mapping[str, str] = {
         SELECT format('%s of application "%s" (%s, %s)', backend_type, application_name, usename, state)
         FROM pg_stat_activity
         WHERE backend_type IN ('client backend', 'walsender') AND pid <> pg_backend_pid()
-          AND application_name NOT LIKE 'runbook%'""",
+          AND application_name NOT LIKE 'runbook%' AND application_name NOT IN ('web-app', 'web-worker')""",
     "lock wait": "SELECT format('%s %s pid %s', locktype, mode, pid) FROM pg_locks WHERE NOT granted",
     "prepared transaction": "SELECT gid FROM pg_prepared_xacts",
     "setting": """
@@ -31,30 +35,90 @@ _QUERIES: Mapping[str, str] = {
     "database": "SELECT format('%s limit %s', datname, datconnlimit) FROM pg_database",
     "relation": """
         SELECT format('%s %s %s', c.relname, array_to_string(c.reloptions, ','),
-                      (SELECT count(*) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped))
+                      (SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute
+                       WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped))
         FROM pg_class c WHERE relnamespace = 'public'::regnamespace""",
     "replication slot": "SELECT slot_name::text FROM pg_replication_slots",
 }
+_UPLOADS = """
+    SELECT format('%s %s', id, status) FROM content
+    WHERE id LIKE 'upload-%' AND (status = 'FAILED' OR status <> 'READY' AND "updatedAt" < now() - interval '20 s')"""
+VENDORS = ("sentry", "github", "stripe", "mux", "stream", "pagerduty", "discord", "aws")
+PAGES = ("stripe", "mux", "cloudflare", "github", "discord")
+#: Facts that change while nothing is wrong.
+_LIVELY = frozenset({"requests_left", "charges", "assets", "uploads", "deliveries", "messages", "received", "issues"})
 
 
 def snapshot(sandbox: Sandbox) -> Snapshot:
-    """What the patient looks like now: sessions, waits, prepared transactions, settings, limits, relations, slots."""
+    """What the sandbox looks like now.
+
+    The patient's sessions, waits, prepared transactions, settings, limits, relations and slots; with an application
+    also its stage, worker, queue, bad uploads, what guards its bucket, and how its vendors fare.
+    """
+    asked = dict(_QUERIES)
+    found: dict[str, frozenset[str]] = {}
+    if sandbox.has_application:
+        asked["upload"] = _UPLOADS
+        found = _of_application(sandbox)
     with sandbox.superuser() as connection:
-        return {
-            kind: frozenset(str(row[0]) for row in connection.execute(query.encode()).fetchall())
-            for kind, query in _QUERIES.items()
-        }
+        for kind, query in asked.items():
+            found[kind] = frozenset(str(row[0]) for row in connection.execute(query.encode()).fetchall())
+    return found
+
+
+def _of_application(sandbox: Sandbox) -> dict[str, frozenset[str]]:
+    said = sandbox.application.state()
+    stage, lately = said["stage"], said["lately"]
+    ill = "fails" if lately["errors"] else "" if lately["requests"] else "answers nothing"
+    worker = sandbox.status()["worker"]
+    return {
+        "application": frozenset({ill} if ill else ()),
+        "stage": frozenset(f"{name} {value}" for name, value in stage.items()),
+        "worker": frozenset() if worker is None else frozenset({str(worker["name"])}),
+        "queue": frozenset(_of_queue(sandbox)),
+        "storage": frozenset(_of_storage(sandbox)),
+        "vendor": frozenset(_of_vendors(sandbox)),
+    }
+
+
+def _of_queue(sandbox: Sandbox) -> Iterator[str]:
+    with sandbox.redis() as redis:
+        prefix = f"{PREFIX}:{QUEUE}:"
+        if redis.hexists(f"{prefix}meta", "paused"):
+            yield "paused"
+        yield from (f"failed {job}" for job in cast(list[str], redis.zrange(f"{prefix}failed", 0, -1)))
+
+
+def _of_storage(sandbox: Sandbox) -> Iterator[str]:
+    iam, s3 = sandbox.storage("iam"), sandbox.storage()
+    for user in iam.list_users()["Users"]:
+        name = user["UserName"]
+        yield from (f"{name} policy {policy}" for policy in iam.list_user_policies(UserName=name)["PolicyNames"])
+    for rule in s3.get_bucket_cors(Bucket=sandbox.bucket)["CORSRules"]:
+        yield f"CORS {','.join(rule['AllowedOrigins'])}"
+
+
+def _of_vendors(sandbox: Sandbox) -> Iterator[str]:
+    """Each fact; of a list, whose times move with the clock, only how long it is."""
+    for vendor in (*VENDORS, *(f"status.{page}" for page in PAGES)):
+        for name, value in sandbox.vendors.state(vendor).items():
+            if name not in _LIVELY:
+                yield f"{vendor} {name} {len(value) if isinstance(value, list) else value}"
 
 
 def require_clean(sandbox: Sandbox) -> Snapshot:
-    """The state before a fault; it must be free of sessions, waits and prepared transactions.
+    """The state before a fault; it must be free of sessions, waits, prepared transactions, and of bad uploads.
 
     Raises
     ------
     SandboxError
         Somebody is at work in the patient already.
     """
-    return _wait_for(sandbox, {"session": frozenset(), "lock wait": frozenset(), "prepared transaction": frozenset()})
+    nothing: frozenset[str] = frozenset()
+    clean = {"session": nothing, "lock wait": nothing, "prepared transaction": nothing}
+    if sandbox.has_application:
+        clean |= {"upload": nothing, "queue": nothing, "application": nothing}
+    return _wait_for(sandbox, clean)
 
 
 def require_restored(sandbox: Sandbox, before: Snapshot) -> None:

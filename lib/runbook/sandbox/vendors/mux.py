@@ -10,7 +10,7 @@ import base64
 import binascii
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -146,7 +146,7 @@ class Mux(Vendor[MuxFacts]):
         return {"error": {"type": _TYPES.get(status, "internal_error"), "messages": [words]}}
 
     def headers(self) -> Mapping[str, str]:
-        """What is left of the current second."""
+        """What is left of the current second: always enough."""
         return {"x-ratelimit-limit": "50", "x-ratelimit-remaining": "49"}
 
     def refusal(self, request: Request) -> Response | None:
@@ -235,12 +235,15 @@ class Mux(Vendor[MuxFacts]):
 
     def _begin(self, asset: Asset) -> None:
         self.facts.assets = [asset, *self.facts.assets[: _KEPT - 1]]
-        task = asyncio.create_task(self._transcode(asset.id))
+        self._announce("video.asset.created", asset)
+        self._start(self._transcode(asset.id))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
     async def _transcode(self, asset_id: str) -> None:
-        await self._announce("video.asset.created", asset_id)
         await asyncio.sleep(self.facts.transcode_seconds)
         # Facts may have been changed meanwhile: the asset is looked up anew.
         asset = self._find_asset(asset_id)
@@ -253,15 +256,14 @@ class Mux(Vendor[MuxFacts]):
             asset.status, asset.errors = "errored", self.facts.error
         else:
             asset.status = "ready"
-        await self._announce(f"video.asset.{asset.status}", asset_id)
+        self._announce(f"video.asset.{asset.status}", asset)
 
     def _concerns(self, asset: Asset) -> bool:
         said = (asset.passthrough, asset.creator, asset.input_url)
         return any(self.facts.only in text for text in said if text) or not self.facts.only
 
-    async def _announce(self, kind: str, asset_id: str) -> None:
-        asset = self._find_asset(asset_id)
-        if asset is None or not self.facts.webhooks or not self.facts.webhook_url:
+    def _announce(self, kind: str, asset: Asset) -> None:
+        if not self.facts.webhooks or not self.facts.webhook_url:
             return
         at = now()
         # Webhooks say the creation as a number, the API as text.
@@ -270,13 +272,15 @@ class Mux(Vendor[MuxFacts]):
             "id": self._new_id(kind),
             "type": kind,
             "created_at": at.isoformat(),
-            "object": {"type": "asset", "id": asset_id},
+            "object": {"type": "asset", "id": asset.id},
             "environment": {"name": "Sandbox", "id": "sandbox"},
             "data": data,
             "attempts": [],
         }
-        url, secret = self.facts.webhook_url, self.credentials.mux_webhook
-        status = await webhooks.deliver(url, secret, int(at.timestamp()), json.dumps(event).encode())
+        self._start(self._deliver(kind, asset.id, int(at.timestamp()), json.dumps(event).encode()))
+
+    async def _deliver(self, kind: str, asset_id: str, at: int, body: bytes) -> None:
+        status = await webhooks.deliver(self.facts.webhook_url, self.credentials.mux_webhook, at, body)
         self.facts.deliveries = [*self.facts.deliveries[-_KEPT:], Delivery(type=kind, asset_id=asset_id, status=status)]
 
     def _find_asset(self, asset_id: str) -> Asset | None:

@@ -89,10 +89,10 @@ class Sentry(Vendor[SentryFacts]):
         return {"detail": _WORDS.get(status, "Internal Error")}
 
     def headers(self) -> Mapping[str, str]:
-        """What is left of the current second."""
+        """What is left of the current second: always enough."""
         return {
             "x-sentry-rate-limit-limit": "40",
-            "x-sentry-rate-limit-remaining": str(self.facts.requests_left),
+            "x-sentry-rate-limit-remaining": "39",
             "x-sentry-rate-limit-reset": str(int(now().timestamp()) + 1),
             "x-sentry-rate-limit-concurrentlimit": "25",
             "x-sentry-rate-limit-concurrentremaining": "24",
@@ -147,12 +147,10 @@ class Sentry(Vendor[SentryFacts]):
         issue = self._known(request)
         if issue is None:
             return self.said(404)
-        release = next((one for one in self.facts.releases if one.version == issue.first_release), None)
-        more: dict[str, Any] = {
-            "firstRelease": sentry_shapes.release(release) if release else _named(issue.first_release),
-            "lastRelease": _named(self._release_of(issue)),
-            "tags": [],
-        }
+        first = next((one for one in self.facts.releases if one.version == issue.first_release), None)
+        more = sentry_shapes.details(
+            sentry_shapes.release(first) if first else _named(issue.first_release), _named(self._release_of(issue))
+        )
         return JSONResponse(self._issue_object(request, issue) | more)
 
     async def _issue_events(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -257,9 +257,18 @@ class Redactor:
         """A JSON value without secrets: strings anywhere in it, and whatever stands under a secret's name."""
         return self._walked(value, self.text)
 
-    def row(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """One row of a result: SQL texts normalised, then secrets out."""
-        walked: dict[str, Any] = self._walked(row, self._cell)
+    def row(self, row: Mapping[str, Any], *, statements: Collection[str] | None = None) -> dict[str, Any]:
+        """One row of a result: SQL texts normalised, then secrets out.
+
+        Parameters
+        ----------
+        statements
+            Columns that may hold SQL; ``None`` = any. Elsewhere ``release/2.4.0`` is a name and no statement.
+        """
+        walked: dict[str, Any] = {}
+        for column, value in row.items():
+            may_be_sql = statements is None or column in statements
+            walked |= self._walked({column: value}, self._cell if may_be_sql else self.text)
         return walked
 
     def _walked(self, value: Any, clean: Callable[[str], str]) -> Any:

@@ -11,8 +11,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from runbook import run as run_module
+from runbook.connectors.hosts import Hosts
 from runbook.embedded import FAST, EmbeddedPostgres
 from runbook.run import Run, accept_lease, start
+from runbook.settings import Workers
 
 Cell = Callable[[str], str]
 
@@ -147,6 +149,24 @@ def test_sh_on_the_database_host_runs_where_that_is_this_host(cell: Cell, shell:
     run.postgres._conninfo = {**run.postgres._conninfo, "host": "db.example"}
     cell("%%sh out --on postgres\necho here")
     assert reading(shell, "out")["state"] == "not_configured"
+
+
+def test_sh_on_the_workers_runs_on_each_of_them_and_names_the_host(
+    cell: Cell, shell: InteractiveShell, run: Run
+) -> None:
+    shell.user_ns["a"] = "$(reboot)"
+    run.hosts = Hosts(run.context, Workers(hosts=["local", "no host"]))
+    shown = cell('%%sh out a --on workers\necho "$1"')
+    assert list(shell.user_ns["out"]["host"]) == ["local", "no host"]
+    assert shell.user_ns["out"]["line"][0] == "$(reboot)"
+    assert reading(shell, "out")["state"] == "partial"
+    assert "no host" in shown
+
+
+def test_sh_on_workers_that_are_not_configured_is_shown_as_unknown(cell: Cell, shell: InteractiveShell) -> None:
+    shown = cell("%%sh out --on workers\necho")
+    assert (reading(shell, "out")["state"], len(shell.user_ns["out"])) == ("not_configured", 0)
+    assert "workers.hosts is not set" in shown
 
 
 def test_probe_shows_the_librarys_own_statement(cell: Cell, shell: InteractiveShell) -> None:

@@ -1,8 +1,8 @@
 """Lines of an access log as requests: JSON, one object a line, or nginx's ``combined``; bad lines are counted, never
 an error.
 
-Query strings are dropped and ids in paths replaced before anybody sees them: they are people's data. What a line does
-not carry is ``None``, which is *unknown*.
+Query strings are dropped before anybody sees them: they are people's data. What a line does not carry is ``None``,
+which is *unknown*.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+from runbook.connectors.routes import without_query
 
 MAX_LINE_BYTES = 65_536
 """A longer line is no request."""
@@ -30,10 +32,10 @@ _EARLIEST, _LATEST = 946684800.0, 4102444800.0  # the years 2000 to 2100
 _CLOSED_BY_CLIENT = 499
 
 FIELDS = (
-    "time", "method", "path", "status", "duration_ms", "bytes", "client", "user", "release", "instance", "upstream",
-    "upstream_status", "upstream_connect_time",
+    "time", "status", "duration_ms", "client", "user", "method", "path", "release", "instance", "upstream",
+    "upstream_status", "upstream_connect_time", "duration_seconds",
 )  # fmt: skip
-"""Fields of the JSON form. ``duration_seconds`` may be mapped as well, for logs that have it in that unit."""
+"""Fields of the JSON form that are read. The last is there by its mapping only, for logs that have that unit."""
 
 
 class Request(NamedTuple):
@@ -46,7 +48,7 @@ class Request(NamedTuple):
     client: str | None
     user: str | None
     method: str | None
-    #: As logged, without its query; :func:`route` makes it presentable.
+    #: As logged, without its query; :mod:`runbook.connectors.routes` makes it presentable.
     path: str | None
     release: str | None
     instance: str | None
@@ -71,11 +73,32 @@ class Parsed:
     oldest: float | None = None
     #: And of the latest.
     newest: float | None = None
+    #: The request of a last line that has no end yet: complete all the same, or it would be none.
+    unfinished: Request | None = None
 
     @property
     def format(self) -> str:
         """The format of most lines; empty when no line could be read."""
         return max(self.formats, key=lambda name: self.formats[name], default="")
+
+    def until(self, end: float) -> list[Request]:
+        """The requests up to this time."""
+        found = [request for request in self.requests if request.at <= end]
+        return [*found, self.unfinished] if self.unfinished is not None and self.unfinished.at <= end else found
+
+    def continued(self, after: Parsed, *, since: float) -> Parsed:
+        """This stretch and the one that follows on it, as one."""
+        formats = {
+            name: self.formats.get(name, 0) + after.formats.get(name, 0) for name in self.formats | after.formats
+        }
+        return Parsed(
+            requests=[request for request in (*self.requests, *after.requests) if request.at >= since],
+            unparsed=self.unparsed + after.unparsed,
+            formats=formats,
+            oldest=min((at for at in (self.oldest, after.oldest) if at is not None), default=None),
+            newest=max((at for at in (self.newest, after.newest) if at is not None), default=None),
+            unfinished=after.unfinished,
+        )
 
 
 class Parser:
@@ -92,8 +115,8 @@ class Parser:
     def __init__(self, form: str = "", names: Mapping[str, str] | None = None) -> None:
         self._form = form
         given = names or {}
-        self._take = {name: _getter(given.get(name, name)) for name in FIELDS}
-        self._seconds = _getter(given["duration_seconds"]) if "duration_seconds" in given else None
+        self._names = [given.get(name, "" if name == "duration_seconds" else name) for name in FIELDS]
+        self._nested = any("." in name for name in self._names)
 
     def request(self, line: bytes) -> tuple[str, Request] | None:
         """Format and request of one line; ``None`` when it is none."""
@@ -120,26 +143,22 @@ class Parser:
         """
         parsed = Parsed()
         lines = data.split(b"\n")
-        unfinished = lines.pop()
+        unfinished = lines.pop() if lines[1:] or from_line_start else b""
         for line in lines if from_line_start else lines[1:]:
-            self._add(parsed, line, since)
-        if unfinished and (lines or from_line_start) and self.request(unfinished) is not None:
-            self._add(parsed, unfinished, since)
+            found = self.request(line)
+            if found is None:
+                parsed.unparsed += bool(line.strip())
+                continue
+            form, request = found
+            parsed.formats[form] = parsed.formats.get(form, 0) + 1
+            _stretch(parsed, request.at)
+            if request.at >= since:
+                parsed.requests.append(request)
+        if (found := self.request(unfinished)) is not None:
+            form, parsed.unfinished = found
+            parsed.formats.setdefault(form, 0)
+            _stretch(parsed, parsed.unfinished.at)
         return parsed
-
-    def _add(self, parsed: Parsed, line: bytes, since: float) -> None:
-        found = self.request(line)
-        if found is None:
-            parsed.unparsed += bool(line.strip())
-            return
-        form, request = found
-        parsed.formats[form] = parsed.formats.get(form, 0) + 1
-        if parsed.oldest is None or request.at < parsed.oldest:
-            parsed.oldest = request.at
-        if parsed.newest is None or request.at > parsed.newest:
-            parsed.newest = request.at
-        if request.at >= since:
-            parsed.requests.append(request)
 
     def _from_json(self, text: str) -> Request | None:
         try:
@@ -148,46 +167,49 @@ class Parser:
             return None
         if not isinstance(row, dict):
             return None
-        take = self._take
-        at, status = moment(take["time"](row)), _status(take["status"](row))
-        if at is None or status is None:
+        if self._nested:
+            values = [_within(row, name) for name in self._names]
+        else:
+            values = [row.get(name, _ABSENT) for name in self._names]
+        time, status, duration, client, user, method, path, release, instance, *upstream, seconds = values
+        at, code = moment(time), _status(status)
+        if at is None or code is None:
             return None
-        duration = _number(take["duration_ms"](row))
-        if duration is None and self._seconds is not None:
-            seconds = _number(self._seconds(row))
-            duration = seconds * 1000 if seconds is not None else None
-        path = _text(take["path"](row))
+        took = _number(duration)
+        if took is None and (in_seconds := _number(seconds)) is not None:
+            took = in_seconds * 1000
+        target = _text(path)
         return Request(
             at,
-            status,
-            duration,
-            _text(take["client"](row)),
-            _text(take["user"](row)),
-            _text(take["method"](row)),
-            _without_query(path) if path is not None else None,
-            _text(take["release"](row)),
-            _text(take["instance"](row)),
-            _text(take["upstream"](row)),
-            _dashed(take["upstream_status"](row)),
-            _dashed(take["upstream_connect_time"](row)),
+            code,
+            took,
+            _text(client),
+            _text(user),
+            _text(method),
+            without_query(target) if target is not None else None,
+            _text(release),
+            _text(instance),
+            _text(upstream[0]),
+            _dashed(upstream[1]),
+            _dashed(upstream[2]),
         )
 
 
-def _getter(name: str) -> Callable[[Mapping[str, Any]], Any]:
-    """Takes the field of that name out of a line's object; :data:`_ABSENT` where it has none."""
+def _stretch(parsed: Parsed, at: float) -> None:
+    if parsed.oldest is None or at < parsed.oldest:
+        parsed.oldest = at
+    if parsed.newest is None or at > parsed.newest:
+        parsed.newest = at
 
-    def plain(row: Mapping[str, Any]) -> Any:
-        return row.get(name, _ABSENT)
 
-    def nested(row: Mapping[str, Any]) -> Any:
-        if name in row:
-            return row[name]
-        value: Any = row
-        for part in name.split("."):
-            value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
-        return value
-
-    return nested if "." in name else plain
+def _within(row: Mapping[str, Any], name: str) -> Any:
+    """The field of that name, also within objects; :data:`_ABSENT` where there is none."""
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+    return value
 
 
 _ABSENT: Any = object()
@@ -211,7 +233,7 @@ def _from_combined(text: str) -> Request | None:
         _text(match["client"]),
         _text(user) if user is not None else None,
         method if known else None,
-        _without_query(path[:MAX_TEXT]) if known else None,
+        without_query(path[:MAX_TEXT]) if known else None,
         None,
         None,
         None,
@@ -301,37 +323,6 @@ def _text(value: Any) -> str | None:
 def _dashed(value: Any) -> str | None:
     """The same where nothing says something too: ``-``."""
     return None if value is _ABSENT else _text(value) or "-"
-
-
-def _without_query(target: str) -> str:
-    return re.split(r"[?#;]", target, maxsplit=1)[0]
-
-
-# -- routes -----------------------------------------------------------------------------------------------------------
-
-_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
-_ID = re.compile(
-    r"""
-      [0-9]+ | [0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}
-    | (?=[^0-9]*[0-9])[0-9a-fA-F]{8,} | [0-9a-fA-F]{24,}      # hexadecimal
-    | c[a-z0-9]{24} | [0-9A-HJKMNP-TV-Z]{26}                  # cuid, ULID
-    | (?=(?:[^0-9]*[0-9]){2})[A-Za-z0-9_-]{16,}               # any other long mix of letters and digits
-    | [A-Za-z]{1,10}[_-](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{6,} # prefixed: user_1a2b3c
-    | (?=(?:[^0-9]*[0-9]){4})[A-Za-z0-9_-]{8,}
-    | .*(?:@|%[0-9A-Fa-f]{2}|[^\x21-\x7e]).* | .{41,}
-    """,
-    re.VERBOSE,
-)
-MAX_SEGMENTS = 8
-
-
-@lru_cache(maxsize=65_536)
-def route(path: str) -> str:
-    """A path as a route: ids become ``:id``, the query is gone, so that requests of one kind fall together."""
-    path = _ORIGIN.sub("", _without_query(path), count=1) or "/"
-    segments = [segment for segment in path.split("/") if segment]
-    named = [":id" if _ID.fullmatch(segment) else segment for segment in segments[:MAX_SEGMENTS]]
-    return "/" + "/".join(named) + ("/…" if len(segments) > MAX_SEGMENTS else "")
 
 
 # -- upstreams --------------------------------------------------------------------------------------------------------

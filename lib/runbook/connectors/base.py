@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -72,6 +72,8 @@ class Connector(ABC):
     source: str
     #: Exceptions of the library below that speak of the system, not of us.
     failures: tuple[type[Exception], ...] = (OSError,)
+    #: Columns of its rows that may hold SQL, whose literals are people's data; ``None`` = any.
+    statements: Collection[str] | None = ()
 
     def __init__(self, context: Context, target: str) -> None:
         self.context = context
@@ -133,9 +135,12 @@ class Connector(ABC):
         redactor = self.context.redactor
         value = reading.value
         if isinstance(value, list):
-            value = [redactor.row(row) if isinstance(row, dict) else redactor.value(row) for row in value]
+            value = [
+                redactor.row(row, statements=self.statements) if isinstance(row, dict) else redactor.value(row)
+                for row in value
+            ]
         elif isinstance(value, dict):
-            value = redactor.row(value)
+            value = redactor.row(value, statements=self.statements)
         else:
             value = redactor.value(value)
         return self.context.recorder.add(

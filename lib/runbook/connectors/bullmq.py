@@ -12,10 +12,9 @@ import json
 import re
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
-from runbook.connectors.base import Context, Fetched
+from runbook.connectors.base import Context, Failure, Fetched
 from runbook.connectors.redis_server import CLIENT_NAME, Command, RedisConnector, Session, error_code
 from runbook.result import Reading
 from runbook.settings import Queue
@@ -83,24 +82,21 @@ class BullQueue(RedisConnector):
         }
         found: dict[str, Fetched | Exception] = {}
 
-        def taken(name: str, session: Session) -> Fetched:
-            if not found:
-                found.update(_together(session, steps))
-            outcome = found[name]
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
+        def all_at_once(session: Session) -> Fetched:
+            found.update(_together(session, steps))
+            return _outcome(found["queue_state"])
 
-        return [self.ask(name, self._query(name), partial(taken, name)) for name in steps]
+        first = self.ask("queue_state", self._query("queue_state"), all_at_once)
+        same = Failure(state=first.state, reason=first.reason, code=first.code)
+        return [first, *(self._known_already(name, found.get(name), same) for name in list(steps)[1:])]
+
+    def _known_already(self, name: str, outcome: Fetched | Exception | None, otherwise: Failure) -> Reading:
+        if outcome is None:
+            return self.missing(name, self._query(name), otherwise)
+        return self.ask(name, self._query(name), lambda _: _outcome(outcome))
 
     def _one(self, name: str, steps: Steps) -> Reading:
-        def taken(session: Session) -> Fetched:
-            outcome = _together(session, {name: steps})[name]
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-
-        return self.ask(name, self._query(name), taken)
+        return self.ask(name, self._query(name), lambda session: _outcome(_together(session, {name: steps})[name]))
 
     def _query(self, name: str) -> str:
         what = {
@@ -224,6 +220,12 @@ def _together(session: Session, steps: Mapping[str, Steps]) -> dict[str, Fetched
     return found
 
 
+def _outcome(found: Fetched | Exception) -> Fetched:
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
 # -- what the answers mean -------------------------------------------------------------------------------------------
 
 
@@ -270,12 +272,12 @@ def _counts(known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _version(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether the queue is there, and who wrote it. Bull, the predecessor, keeps neither ``meta`` nor ``events``."""
+    """Whether the queue is there, and who wrote it. Bull, the predecessor, keeps no version and no ``events``."""
     meta = known["meta"]
     filled = any(known[name] for name in ("wait", "paused", "active", *_SETS))
     exists = bool(meta or known["events"] or known["id"] or known["meta-paused"] or filled)
     version = meta.get("version")
-    if version is None and exists and not meta and known["events"] == 0:
+    if version is None and exists and known["events"] == 0:
         version = LEGACY
     major = re.search(r":(\d+)\.", version or "")
     return {"exists": exists, "version": version, "major": int(major[1]) if major else None}

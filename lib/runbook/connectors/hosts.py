@@ -64,6 +64,7 @@ class Hosts(Connector):
     """
 
     source = "shell"
+    statements = None
     failures = (OSError,)
 
     def __init__(self, context: Context, section: Workers, *, progress: bool = False) -> None:

@@ -104,7 +104,7 @@ class HttpConnector(Connector):
         The setting without which it cannot be asked: every reading is then *not configured*. Empty = complete.
     """
 
-    failures = (httpx.HTTPError, httpx.InvalidURL, Malformed, OSError)
+    failures = (httpx.HTTPError, httpx.InvalidURL, UnicodeError, Malformed, OSError)
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class HttpConnector(Connector):
         auth: tuple[str, str] | None = None,
         lacking: str = "",
     ) -> None:
-        super().__init__(context, urlsplit(base_url).netloc.rpartition("@")[2] or base_url)
+        super().__init__(context, host_of(base_url) or base_url)
         self.base_url = base_url.rstrip("/")
         self._headers = dict(headers or {})
         self._auth = auth
@@ -162,6 +162,9 @@ class HttpConnector(Connector):
     def failure(self, error: Exception) -> Failure:
         if isinstance(error, Malformed):
             return Failure(state="partial", reason=f"an answer of another form than documented: {error}")
+        if isinstance(error, httpx.InvalidURL | UnicodeError):
+            reason = f"its address or credential cannot be sent: {type(error).__name__}"
+            return Failure(state="unreachable", reason=reason)
         if isinstance(error, httpx.TimeoutException):
             return Failure(state="timeout", reason="no answer in time")
         code, reason = connection_error(error)
@@ -269,6 +272,14 @@ def same_origin(url: str, other: str) -> bool:
     return (a.scheme, a.host, a.port) == (b.scheme, b.host, b.port)
 
 
+def host_of(url: str) -> str:
+    """Host and port of a URL, never its login; empty when it is none."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
+
+
 def connection_error(error: BaseException) -> tuple[str, str]:
     """Code (``ECONNREFUSED``, ``DNS``, ``TLS10`` …) and reason of a connection that did not come about or broke."""
     cause: BaseException | None = error
@@ -287,7 +298,8 @@ def connection_error(error: BaseException) -> tuple[str, str]:
 
 def shown(path: str, params: Params | None = None) -> str:
     """A request as a report shows it."""
-    asked = "&".join(f"{k}={_plain(v)}" for k, v in (params or {}).items() if v is not None)
+    pairs = ((k, v if isinstance(v, list) else [v]) for k, v in (params or {}).items() if v is not None)
+    asked = "&".join(f"{k}={_plain(item)}" for k, items in pairs for item in items)
     return f"GET {path}" + (f"?{asked}" if asked else "")
 
 
@@ -360,7 +372,7 @@ def _message(value: Any) -> str:
 
 
 def _elsewhere(url: str) -> Unavailable:
-    host = urlsplit(url).netloc.rpartition("@")[2][:100]
+    host = host_of(url)[:100]
     return Unavailable(Failure(state="unreachable", reason=f"redirects to another origin ({host}), not followed"))
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runbook.connectors.access_log import Parsed, Parser
 from runbook.connectors.base import Failure, Unavailable
 from runbook.result import ReadingState
 
@@ -20,6 +23,8 @@ MAX_BYTES = 64 * 1024 * 1024
 """More of a log's end than this is not read."""
 FIRST_REMOTE_BYTES = 8 * 1024 * 1024
 """What is fetched from another host at first; all of :data:`MAX_BYTES` only when that does not reach back."""
+OLD_BYTES = 8 * 1024 * 1024
+"""Of an older stretch no more than this is read."""
 SLACK_SECONDS = 60.0
 """Lines may be out of order by this much: a request is logged when it ends."""
 _NEAR_BYTES, _PEEK_BYTES = 65_536, 262_144
@@ -36,17 +41,29 @@ exec tail -c "$2" -- "$1"
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Bytes of a log."""
+    """The requests of a stretch of a log."""
 
-    data: bytes
-    #: Whether the data begin with the file's first byte.
-    from_start: bool
-    #: Whether the file surely holds lines from before the time that was asked for.
+    parsed: Parsed
+    #: Whether the log surely holds lines from before the time that was asked for.
     reaches_back: bool
+    #: Whether there was nothing at all.
+    empty: bool = False
+    #: Whether it was cut at its end for want of room.
+    cut: bool = False
 
 
-class Place:
-    """Where a log is.
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What was read of a local log, and how far."""
+
+    begin: float
+    file: tuple[int, int]
+    end: int
+    stretch: Stretch
+
+
+class Log:
+    """A log that is looked at again and again: what was read of it on this host is not read a second time.
 
     Parameters
     ----------
@@ -56,32 +73,53 @@ class Place:
         ``user@host[:port]``; empty = this host.
     """
 
-    def __init__(self, path: str, host: str = "") -> None:
-        self.path, self.host = path, host
+    def __init__(self, path: str, host: str, parser: Parser) -> None:
+        self._path, self._host, self._parser = path, host, parser
+        self._kept: _Kept | None = None
+        self._lock = threading.Lock()
 
-    def since(self, begin: float, time_of: TimeOf, *, limit_seconds: float) -> Stretch:
-        """The end of the log, from ``begin`` (seconds since 1970) on or a little earlier.
+    def since(self, begin: float, *, limit_seconds: float) -> Stretch:
+        """The end of the log, from ``begin`` (seconds since 1970) on, or from earlier.
 
         Raises
         ------
         Unavailable
             It cannot be read; carries the state.
         """
-        if self.host:
-            return asyncio.run(_remote(self.host, self.path, begin, time_of, limit_seconds))
-        with _Local(self.path) as log:
-            start = log.offset_of(begin - SLACK_SECONDS, time_of)
-            cut = max(start, log.size - MAX_BYTES)
-            return Stretch(data=log.bytes(cut, log.size), from_start=cut == 0, reaches_back=0 < start == cut)
+        if self._host:
+            return asyncio.run(_remote(self._host, self._path, begin, self._parser, limit_seconds))
+        with self._lock, _Local(self._path) as log:
+            kept = self._kept
+            if (
+                kept is not None
+                and kept.file == log.file
+                and kept.begin <= begin
+                and 0 <= log.size - kept.end < MAX_BYTES
+            ):
+                data = log.bytes(kept.end, log.size)
+                new = self._parser.parse(data, since=kept.begin, from_line_start=True)
+                parsed = kept.stretch.parsed.continued(new, since=kept.begin)
+                stretch = replace(kept.stretch, parsed=parsed, empty=kept.stretch.empty and not data.strip())
+                begin, end = kept.begin, kept.end + data.rfind(b"\n") + 1
+            else:
+                start = log.offset_of(begin - SLACK_SECONDS, self._parser.time)
+                cut = max(start, log.size - MAX_BYTES)
+                data = log.bytes(cut, log.size)
+                parsed = self._parser.parse(data, since=begin, from_line_start=cut == 0)
+                stretch = Stretch(parsed=parsed, reaches_back=0 < start == cut, empty=not data.strip())
+                end = cut + data.rfind(b"\n") + 1
+            self._kept = _Kept(begin=begin, file=log.file, end=end, stretch=stretch)
+            return stretch
 
-    def around(self, begin: float, time_of: TimeOf, most_bytes: int) -> Stretch | None:
+    def around(self, begin: float) -> Stretch | None:
         """An older stretch that begins at ``begin``; ``None`` where that would mean to fetch the whole log."""
-        if self.host:
+        if self._host:
             return None
-        with _Local(self.path) as log:
-            start = log.offset_of(begin, time_of)
-            data = log.bytes(start, min(log.size, start + most_bytes))
-            return Stretch(data=data, from_start=start == 0, reaches_back=start > 0)
+        with _Local(self._path) as log:
+            start = log.offset_of(begin, self._parser.time)
+            data = log.bytes(start, min(log.size, start + OLD_BYTES))
+            parsed = self._parser.parse(data, since=begin, from_line_start=start == 0)
+            return Stretch(parsed=parsed, reaches_back=start > 0, cut=start + len(data) < log.size)
 
 
 class _Local:
@@ -98,6 +136,7 @@ class _Local:
             os.close(self._descriptor)
             raise Unavailable(_NO_FILE)
         self.size = status.st_size
+        self.file = (status.st_dev, status.st_ino)
 
     def __enter__(self) -> _Local:
         return self
@@ -134,28 +173,36 @@ class _Local:
         return next((at for line in lines if (at := time_of(line)) is not None), None)
 
 
-async def _remote(host: str, path: str, begin: float, time_of: TimeOf, limit_seconds: float) -> Stretch:
+async def _remote(host: str, path: str, begin: float, parser: Parser, limit_seconds: float) -> Stretch:
     from runbook.connectors import shell, ssh
 
     address = ssh.Address.parsed(host)
-    stretch: Stretch | None = None
-    async with asyncio.timeout(limit_seconds):
-        for most in (FIRST_REMOTE_BYTES, MAX_BYTES):
-            argv = shell.script_argv("log", _REMOTE_TAIL, [path, str(most)])
-            output = await ssh.execute(address, argv, limit_seconds=limit_seconds, most_bytes=most + 1)
-            if output.status != 0:
-                raise Unavailable(_unread(output.status, output.err))
-            stretch = _tail(output.out, most, begin, time_of)
-            if stretch.from_start or stretch.reaches_back:
-                break
-    assert stretch is not None
-    return stretch
+    deadline = time.monotonic() + limit_seconds
+    data, most = b"", 0
+    for wanted in (FIRST_REMOTE_BYTES, MAX_BYTES):
+        argv = shell.script_argv("log", _REMOTE_TAIL, [path, str(wanted)])
+        try:
+            output = await ssh.execute(
+                address, argv, limit_seconds=max(0.1, deadline - time.monotonic()), most_bytes=wanted + 1
+            )
+        except Unavailable:
+            if not data:
+                raise
+            break  # the whole was too much to fetch in time; its end has been fetched
+        if output.status != 0:
+            raise Unavailable(_unread(output.status, output.err))
+        data, most = output.out, wanted
+        if len(data) < most or _begins_before(data, begin - SLACK_SECONDS, parser):
+            break
+    whole, reaches_back = len(data) < most, _begins_before(data, begin - SLACK_SECONDS, parser)
+    parsed = parser.parse(data, since=begin, from_line_start=whole)
+    return Stretch(parsed=parsed, reaches_back=reaches_back, empty=not data.strip())
 
 
-def _tail(data: bytes, most: int, begin: float, time_of: TimeOf) -> Stretch:
-    oldest = next((at for line in data[:_PEEK_BYTES].split(b"\n")[1:-1] if (at := time_of(line)) is not None), None)
-    reaches_back = oldest is not None and oldest < begin - SLACK_SECONDS
-    return Stretch(data=data, from_start=len(data) < most, reaches_back=reaches_back)
+def _begins_before(data: bytes, begin: float, parser: Parser) -> bool:
+    lines = data[:_PEEK_BYTES].split(b"\n")[1:-1]
+    oldest = next((at for line in lines if (at := parser.time(line)) is not None), None)
+    return oldest is not None and oldest < begin
 
 
 _NO_FILE = Failure(state="not_configured", reason="traffic.access_log is no regular file", code="EINVAL")

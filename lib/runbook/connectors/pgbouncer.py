@@ -40,6 +40,7 @@ class PgBouncer(Connector):
     """One PgBouncer, seen through its admin console (a ``stats_users`` role is enough)."""
 
     source = "pgbouncer"
+    statements = None
 
     def __init__(self, context: Context, dsn: str | None) -> None:
         import psycopg

@@ -124,6 +124,7 @@ class Postgres(Connector):
     """
 
     source = "postgresql"
+    statements = None
 
     def __init__(self, context: Context, dsn: str | None, reserve_dsn: str | None = None) -> None:
         import psycopg

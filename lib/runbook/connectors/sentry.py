@@ -49,6 +49,7 @@ class Sentry(HttpConnector):
     """One organization's Sentry, narrowed to the configured project and environment where they are set."""
 
     source = "sentry"
+    statements = ("title", "culprit", "exception_value")
 
     def __init__(self, context: Context, section: Section) -> None:
         token = section.token.get_secret_value() if section.token else ""

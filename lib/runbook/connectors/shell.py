@@ -45,6 +45,7 @@ class Shell(Connector):
     """Commands on this host."""
 
     source = "shell"
+    statements = None
     failures = (OSError, subprocess.SubprocessError)
 
     def __init__(self, context: Context, target: str = "localhost") -> None:

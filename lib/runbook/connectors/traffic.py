@@ -13,11 +13,11 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runbook.connectors import log_file
 from runbook.connectors import traffic_counts as counts
 from runbook.connectors.access_log import Parsed, Parser, Request
 from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
-from runbook.connectors.http import HttpConnector, Malformed, connection_error
+from runbook.connectors.http import HttpConnector, connection_error
+from runbook.connectors.log_file import Log
 from runbook.connectors.ssh import remote_file
 from runbook.connectors.traffic_counts import Measured, Row
 from runbook.result import Reading
@@ -36,7 +36,6 @@ STALE_SECONDS = 900.0
 READINGS = ("request_curve", "splits", "upstreams", "traffic_baseline")
 _WEEK = 7 * 86_400.0
 _HALF_HOUR = 1800.0
-_OLD_BYTES = 8 * 1024 * 1024
 _READABLE_SHARE = 0.5
 
 
@@ -50,15 +49,14 @@ class Traffic(Connector):
     """
 
     source = "traffic"
-    failures = (OSError, Malformed)
+    failures = HttpConnector.failures
 
     def __init__(self, context: Context, section: Section, prometheus: HttpConnector | None = None) -> None:
         self._section = section
         self._prometheus = prometheus
         self._known_hosts = [entry.partition("=")[0] for entry in section.upstream_hosts]
-        self._parser = Parser(section.format, section.fields)
         host, path = remote_file(section.access_log) or ("", section.access_log)
-        self._place = log_file.Place(path, host)
+        self._log = Log(path, host, Parser(section.format, section.fields))
         unset = prometheus.target if prometheus is not None else "access log"
         super().__init__(context, section.access_log or unset)
 
@@ -100,8 +98,8 @@ class Traffic(Connector):
     def failure(self, error: Exception) -> Failure:
         if isinstance(error, TimeoutError):
             return Failure(state="timeout", reason="no answer in time")
-        if isinstance(error, Malformed):
-            return Failure(state="partial", reason=f"an answer of another form than documented: {error}")
+        if self._prometheus is not None:
+            return self._prometheus.failure(error)
         code, reason = connection_error(error)
         return Failure(state="unreachable", reason=reason, code=code)
 
@@ -137,12 +135,12 @@ class Traffic(Connector):
         begun = time.monotonic()
         # What was usual before is read with it: as long a time again before the curve begins.
         since = anchor - (2 * long if long else window) - NEAR_SECONDS
-        stretch = self._place.since(since, self._parser.time, limit_seconds=LIMIT_SECONDS - 2)
-        parsed = self._parser.parse(stretch.data, since=since, from_line_start=stretch.from_start)
-        _refuse_unreadable(parsed, empty=not stretch.data.strip())
-        end = _end(parsed.requests, anchor, now)
+        stretch = self._log.since(since, limit_seconds=LIMIT_SECONDS - 2)
+        parsed = stretch.parsed
+        _refuse_unreadable(parsed, empty=stretch.empty)
+        end = _end(parsed, anchor, now)
         covered = float("-inf") if stretch.reaches_back else parsed.oldest if parsed.oldest is not None else end
-        past = [r for r in parsed.requests if r.at <= end]
+        past = parsed.until(end)
         inside = [r for r in past if r.at > end - window]
         _refuse_stale(parsed, inside, end, now, window)
         complete = covered <= end - window
@@ -180,21 +178,18 @@ class Traffic(Connector):
 
     def _last_week(self, middle: float, window: float) -> Row | None:
         half = max(_HALF_HOUR, window / 2)
-        old = self._place.around(middle - half, self._parser.time, _OLD_BYTES)
+        old = self._log.around(middle - half)
         if old is None:
             return None
-        parsed = self._parser.parse(old.data, since=middle - half, from_line_start=old.from_start)
-        newest = max((r.at for r in parsed.requests), default=middle)
-        cut = len(old.data) >= _OLD_BYTES
-        begin = middle - half if old.reaches_back else max(middle - half, parsed.oldest or middle)
-        return counts.baseline(
-            "last_week", parsed.requests, begin=begin, end=min(middle + half, newest) if cut else middle + half
-        )
+        requests = old.parsed.until(middle + half)
+        begin = middle - half if old.reaches_back else max(middle - half, old.parsed.oldest or middle)
+        end = min(middle + half, old.parsed.newest or middle) if old.cut else middle + half
+        return counts.baseline("last_week", requests, begin=begin, end=end)
 
 
-def _end(requests: list[Request], anchor: float, now: float) -> float:
+def _end(parsed: Parsed, anchor: float, now: float) -> float:
     """End of the window: the newest line, when that is near to the time asked for and this is near to now."""
-    newest = max((r.at for r in requests if r.at <= now + AHEAD_SECONDS), default=None)
+    newest = max((r.at for r in parsed.until(now + AHEAD_SECONDS)), default=None)
     if newest is None or anchor < now - NEAR_SECONDS:
         return anchor
     return newest if newest >= anchor - NEAR_SECONDS else anchor

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook.connectors.base import Failure, Unavailable
-from runbook.connectors.http import Exchange, HttpConnector, as_object, as_rows
+from runbook.connectors.http import Exchange, HttpConnector, Malformed, as_object, as_rows
 from runbook.connectors.traffic_counts import CURVE_POINTS, MAX_VALUES, Measured, Row, iso, percent, wilson_low
 
 COUNTERS = (
@@ -93,6 +93,7 @@ class Metrics:
             "last_at": iso(at),
             "client_errors": round(sum(v for labels, v in counted if _class(labels.get(family.status)) == "4")),
             "closed_by_client": _closed(counted, family.status),
+            "clients": None,
             "retried": None,
             "p95_ms": asking.p95(family, window),
             "peak_percent": None,
@@ -124,7 +125,7 @@ class _Asking:
         answer = self._exchange.get("/api/v1/query", {"query": promql, "time": f"{self._at:.3f}"})
         found = []
         for series in as_rows(as_object(answer.object.get("data")).get("result")):
-            value = _number(series.get("value", (0, "NaN"))[1])
+            value = _number(_pair(series.get("value"))[1])
             if value is not None:
                 found.append(({k: str(v) for k, v in as_object(series.get("metric")).items()}, value))
         return found
@@ -136,9 +137,9 @@ class _Asking:
         query = {"query": promql, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
         answer = self._exchange.get("/api/v1/query_range", query)
         return [
-            ({k: str(v) for k, v in as_object(series.get("metric")).items()}, float(at), value)
+            ({k: str(v) for k, v in as_object(series.get("metric")).items()}, at, value)
             for series in as_rows(as_object(answer.object.get("data")).get("result"))
-            for at, text in series.get("values", [])
+            for at, text in map(_pair, _list(series.get("values")))
             if (value := _number(text)) is not None
         ]
 
@@ -262,10 +263,24 @@ def _is_error(status: str | None) -> bool:
 
 
 def _closed(counted: Sequence[tuple[dict[str, str], float]], label: str) -> int | None:
-    statuses = [labels.get(label, "") for labels, _ in counted]
-    if any(status[1:] == "xx" for status in statuses):
+    """Requests that the client gave up; unknown where only classes of statuses are counted."""
+    statuses = {labels.get(label, "") for labels, _ in counted}
+    if not all(status == "0" or (len(status) == 3 and status.isdigit()) for status in statuses):
         return None
     return round(sum(value for labels, value in counted if labels.get(label) in ("499", "0")))
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise Malformed("a list was expected")
+    return value
+
+
+def _pair(value: Any) -> tuple[float, Any]:
+    """Time and text of a sample."""
+    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], int | float):
+        raise Malformed("a sample is a time and a value")
+    return float(value[0]), value[1]
 
 
 def _number(text: Any) -> float | None:

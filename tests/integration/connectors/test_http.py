@@ -196,3 +196,20 @@ def test_the_credential_stands_in_no_reading(vendor: Vendor) -> None:
     reading = api(vendor).get("things", "/", parse=as_rows)
     assert vendor.asked[0][1]["Authorization"] == "Bearer not-a-secret"
     assert "n0t-one-of-ours" not in json.dumps(reading.as_dict())
+
+
+@pytest.mark.parametrize("url", ["http://[::bad", "http://host:port", "not a url", "http://"])
+def test_an_address_that_is_none_is_told_and_not_raised(url: str) -> None:
+    reading = Api(Context(), url).get("things", "/", parse=as_rows)
+    assert (reading.state, reading.known) == ("unreachable", False)
+
+
+def test_a_credential_that_no_header_can_carry_is_told_and_not_raised(vendor: Vendor) -> None:
+    reading = Api(Context(), vendor.url, headers={"Authorization": "Bearer ключ"}).get("things", "/", parse=as_rows)
+    assert (reading.state, vendor.asked) == ("unreachable", [])
+
+
+def test_names_that_begin_like_statements_stay_as_they_are(vendor: Vendor) -> None:
+    vendor.answer = lambda number, path: (200, {}, b'[{"release": "release/2.4.0", "message": "Set pool to 5"}]')
+    reading = api(vendor).get("things", "/", parse=as_rows)
+    assert reading.value == [{"release": "release/2.4.0", "message": "Set pool to 5"}]

@@ -59,7 +59,12 @@ def test_the_figures_that_the_rules_need_are_there(plain: RedisProcess) -> None:
     reading = connector(plain.url()).info()
     row = reading.value
     assert reading.state == "ok", reading.reason
-    assert (row["role"], row["loading"], row["maxmemory_policy"], row["maxclients"]) == ("master", False, "noeviction", 10000)
+    assert (row["role"], row["loading"], row["maxmemory_policy"], row["maxclients"]) == (
+        "master",
+        False,
+        "noeviction",
+        10000,
+    )
     assert row["used_memory"] > 0
     assert row["error_counts"]["ERR"] >= 1
     assert [key for key, value in row.items() if value is None] == []
@@ -107,10 +112,9 @@ def test_the_right_password_is_let_in_and_never_shown(locked: RedisProcess) -> N
 
 def test_no_client_slot_left_is_unreachable_with_its_own_code(tmp_path: Path) -> None:
     with running(tmp_path, "--maxclients", "3") as server:
-        held = [server.client() for _ in range(4)]
-        with pytest.raises(redis.ConnectionError):
-            for client in held:
-                client.ping()
+        held = [server.client() for _ in range(3)]
+        for client in held:
+            client.ping()
         reading = connector(server.url()).ping()
         for client in held:
             client.close()
@@ -129,7 +133,7 @@ def test_a_snapshot_that_fails_makes_ping_answer_misconf(tmp_path: Path) -> None
         wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", what="the failed snapshot")
         reading = connector(server.url()).ping()
         info = connector(server.url()).info()
-    assert (reading.state, reading.code, reading.value["answer"]) == ("partial", "MISCONF", None)
+    assert (reading.state, reading.code, reading.known) == ("partial", "MISCONF", False)
     assert (info.state, info.value["rdb_last_bgsave_status"]) == ("ok", "err")
 
 

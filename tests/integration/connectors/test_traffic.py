@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from runbook.connectors import log_file
-from runbook.connectors.base import Context
+from runbook.connectors import log_file, ssh
+from runbook.connectors.base import Context, Failure, Unavailable
 from runbook.connectors.traffic import READINGS, Traffic
 from runbook.settings import Traffic as Section
 from tests.integration.connectors.sshd import Home, Sshd
@@ -203,6 +203,49 @@ def test_a_long_log_is_not_read_where_the_window_is_short(tmp_path: Path, monkey
     assert read < path.stat().st_size / 3
 
 
+def test_a_second_look_reads_only_what_is_new_and_sees_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("".join(text + "\n" for text in steady(4000, 100, every=0.5)) + line(99.5)[:-30])
+    read = []
+    original = os.pread
+    monkeypatch.setattr(log_file.os, "pread", lambda *args: read.append(len(data := original(*args))) or data)
+    now = [NOW - timedelta(seconds=100)]
+    made = Traffic(Context(now=lambda: now[0]), Section(access_log=str(path)))
+    made.measure(300)
+    before = sum(read)
+    with path.open("a") as more:
+        more.write(line(99.5)[-30:] + "\n" + "".join(text + "\n" for text in steady(99, 0, every=0.5, status=500)))
+    now[0] = NOW
+    again = made.measure(300).rows[0]
+    assert sum(read) - before < before
+    assert (again["requests"], again["errors"]) == (600, 199)
+    fresh = traffic(path)
+    assert again == fresh.measure(300).rows[0] | {"complete": True}
+    assert readings(made)["splits"].value == readings(fresh)["splits"].value
+
+
+def test_a_short_look_between_two_long_ones_loses_nothing(log: Callable[..., Path]) -> None:
+    made = traffic(log(steady(7300, 0, every=1)))
+    made.measure(300)
+    before = readings(made)
+    made.rate(60)
+    made.measure(300)
+    assert [readings(made)[name].value for name in READINGS] == [before[name].value for name in READINGS]
+
+
+def test_a_log_that_was_rotated_or_cut_between_two_looks_is_read_anew(log: Callable[..., Path]) -> None:
+    path = log(steady(400, 0, every=1))
+    made = traffic(path)
+    assert made.rate(300).rows[0]["requests"] == 300
+    path.write_text("".join(text + "\n" for text in steady(50, 0, every=1, status=500)))
+    assert made.rate(300).rows[0]["errors"] == 51
+    path.rename(path.with_suffix(".1"))
+    path.write_text("".join(text + "\n" for text in steady(900, 0, every=1)))
+    assert (made.rate(300).rows[0]["requests"], made.rate(300).rows[0]["errors"]) == (300, 0)
+
+
 def test_a_combined_log_has_rates_and_says_what_it_lacks(log: Callable[..., Path]) -> None:
     lines = []
     for n in range(400):
@@ -254,6 +297,24 @@ def test_a_long_log_on_another_host_is_fetched_in_full_only_when_its_end_does_no
     place = f"{server.address}:{path}"
     assert traffic(place).rate(300).rows[0]["complete"] is True
     assert traffic(place).rate(5000).rows[0]["requests"] == 5000
+
+
+def test_of_a_log_that_is_too_long_to_fetch_in_time_its_end_is_used(
+    server: Sshd, log: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = log(steady(9000, 0, every=1))
+    original = ssh.execute
+
+    async def slow(*args: Any, most_bytes: int, **settings: Any) -> Any:
+        if most_bytes > 200_001:
+            raise Unavailable(Failure(state="timeout", reason="not done"))
+        return await original(*args, most_bytes=most_bytes, **settings)
+
+    monkeypatch.setattr(log_file, "FIRST_REMOTE_BYTES", 200_000)
+    monkeypatch.setattr(ssh, "execute", slow)
+    reading = traffic(f"{server.address}:{path}").rate(5000)
+    assert (reading.state, reading.rows[0]["complete"]) == ("partial", False)
+    assert reading.rows[0]["requests_per_second"] == pytest.approx(1, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook.connectors.access_log import MAX_LINE_BYTES, Parser, Request, attempts, moment, route
+from runbook.connectors.access_log import MAX_LINE_BYTES, Parser, Request, attempts, moment
 
 AT = datetime(2026, 10, 10, 13, 55, 36, tzinfo=UTC).timestamp()
 LINE: dict[str, Any] = {
@@ -131,38 +131,6 @@ def test_times_of_every_usual_form_are_read(value: Any, seconds: float | None) -
     assert found is None if seconds is None else found == pytest.approx(seconds, abs=0.001)
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("/", "/"),
-        ("", "/"),
-        ("/api/videos", "/api/videos"),
-        ("/api/videos/", "/api/videos"),
-        ("/api/videos/12345/comments", "/api/videos/:id/comments"),
-        ("/api/v2/upload", "/api/v2/upload"),
-        ("/u/3f2504e0-4f89-41d3-9a0c-0305e82c3301", "/u/:id"),
-        ("/u/clh3am8cv0000qwer1234abcd", "/u/:id"),
-        ("/u/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/u/:id"),
-        ("/u/507f1f77bcf86cd799439011", "/u/:id"),
-        ("/u/deadbeef1", "/u/:id"),
-        ("/u/user_29w83sxmDNGwOuEthce5gg", "/u/:id"),
-        ("/u/ann@example.org/x", "/u/:id/x"),
-        ("/u/ann%40example.org", "/u/:id"),
-        ("/reset/eyJhbGciOiJIUzI1NiJ9abc123", "/reset/:id"),
-        ("/search;sid=123?q=x#y", "/search"),
-        ("https://www.example.org/api/videos/7?x=1", "/api/videos/:id"),
-        ("/playback-sessions", "/playback-sessions"),
-        ("/live/hls-playlist", "/live/hls-playlist"),
-        ("/static/app-release", "/static/app-release"),
-        ("/a/b/c/d/e/f/g/h/i/j", "/a/b/c/d/e/f/g/h/…"),
-        ("/x/" + "y" * 60, "/x/:id"),
-        ("/a\x00b/é", "/:id/:id"),
-    ],
-)
-def test_paths_become_routes_without_ids(path: str, expected: str) -> None:
-    assert route(path) == expected
-
-
 def test_fields_of_another_name_are_found_also_within_objects() -> None:
     line = json.dumps({
         "ts": AT, "request": {"method": "PUT", "uri": "/x?y"}, "code": "504", "request_time": 1.5,
@@ -216,7 +184,16 @@ def test_a_stretch_without_its_beginning_and_a_line_that_is_being_written_lose_n
     found = Parser().parse(data, since=0, from_line_start=False)
     assert ([r.status for r in found.requests], found.unparsed, found.format) == ([201], 1, "json")
     whole = Parser().parse(b"\n".join(lines), since=0, from_line_start=True)
-    assert [r.status for r in whole.requests] == [200, 201, 202]
+    assert [r.status for r in whole.until(AT)] == [200, 201, 202]
+    assert (len(whole.requests), whole.unfinished is not None) == (2, True)
+
+
+def test_a_stretch_and_the_one_that_follows_are_as_one() -> None:
+    lines = [json.dumps(LINE | {"time": AT + n}).encode() + b"\n" for n in range(5)] + [b"junk\n"]
+    whole = Parser().parse(b"".join(lines), since=AT + 1, from_line_start=True)
+    first = Parser().parse(b"".join(lines[:3]), since=AT, from_line_start=True)
+    rest = Parser().parse(b"".join(lines[3:]), since=AT, from_line_start=True)
+    assert first.continued(rest, since=AT + 1) == whole
 
 
 def test_requests_before_the_time_asked_for_are_left_out_and_still_tell_how_far_the_log_reaches() -> None:

@@ -7,20 +7,20 @@ started with; no vendor's credential opens it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from runbook.sandbox.vendors.aws import Aws
-from runbook.sandbox.vendors.base import Vendor, now, same, stamp
+from runbook.sandbox.vendors.base import Endpoint, Vendor, now, same, stamp
+from runbook.sandbox.vendors.control_side import ControlSide
 from runbook.sandbox.vendors.credentials import STATUS_PAGES, Credentials
 from runbook.sandbox.vendors.discord import Discord
-from runbook.sandbox.vendors.failures import Failure, Receive, Send
+from runbook.sandbox.vendors.failures import Receive, Send
 from runbook.sandbox.vendors.github import GitHub
 from runbook.sandbox.vendors.mux import Mux
 from runbook.sandbox.vendors.pagerduty import PagerDuty
@@ -29,7 +29,8 @@ from runbook.sandbox.vendors.statuspage import StatusPage
 from runbook.sandbox.vendors.stream import Stream
 from runbook.sandbox.vendors.stripe import Stripe
 
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_REFUSED = JSONResponse({"detail": "the control side takes the simulator's own token"}, status_code=401)
 
 
 def create_app(token: str) -> ASGIApp:
@@ -43,12 +44,13 @@ def create_app(token: str) -> ASGIApp:
     for vendor in vendors:
         for method, path, endpoint in vendor.routes():
             app.router.add_route(vendor.base + path, endpoint, methods=[method])
-        app.router.add_route(vendor.base + "{rest:path}", _unknown(vendor), methods=METHODS)
-    _add_control(app, {vendor.name: vendor for vendor in vendors})
+        app.router.add_route(vendor.base + "{rest:path}", _unknown(vendor), methods=_METHODS)
+    for method, path, endpoint in ControlSide({vendor.name: vendor for vendor in vendors}).routes():
+        app.router.add_route(path, endpoint, methods=[method])
     return _Front(app, vendors, token)
 
 
-def _unknown(vendor: Vendor[Any]) -> Any:
+def _unknown(vendor: Vendor[Any]) -> Endpoint:
     async def answer(request: Request) -> Response:
         return vendor.said(404)
 
@@ -70,8 +72,8 @@ class _Front:
         path: str = scope["path"]
         if path.startswith("/control"):
             given = Request(scope).headers.get("authorization", "")
-            refusal = None if same(given, f"Bearer {self._token}") else JSONResponse({"detail": "no"}, status_code=401)
-            await (refusal or self._app)(scope, receive, send)
+            known = same(given, f"Bearer {self._token}")
+            await (self._app if known else _REFUSED)(scope, receive, send)
             return
         vendor = next((vendor for vendor in self._vendors if f"{path}/".startswith(f"{vendor.base}/")), None)
         if vendor is None:
@@ -100,63 +102,11 @@ class _Front:
             await (vendor.refusal(Request(scope)) or self._app)(scope, receive, send)
 
         failure = vendor.failure_now(below)
-        if failure is None:
-            await ordinary(receive, watched)
-        else:
-            await failure.answer(vendor.error, ordinary, receive, watched)
-
-
-def _add_control(app: FastAPI, vendors: dict[str, Vendor[Any]]) -> None:
-    async def state(request: Request) -> Response:
-        vendor = vendors.get(request.path_params["vendor"])
-        if vendor is None:
-            return _no_vendor(vendors)
-        return JSONResponse(vendor.facts.model_dump(mode="json"))
-
-    async def change(request: Request) -> Response:
-        return await _with_body(request, vendors, lambda vendor, body: vendor.change(body))
-
-    async def fail(request: Request) -> Response:
-        return await _with_body(request, vendors, lambda vendor, body: vendor.fail(Failure.model_validate(body)))
-
-    async def heal(request: Request) -> Response:
-        return await _with_body(request, vendors, lambda vendor, _: vendor.fail(None))
-
-    async def requests(request: Request) -> Response:
-        vendor = vendors.get(request.path_params["vendor"])
-        return JSONResponse(list(vendor.requests)) if vendor is not None else _no_vendor(vendors)
-
-    async def reset(request: Request) -> Response:
-        for vendor in vendors.values():
-            vendor.reset()
-        return Response(status_code=204)
-
-    async def reset_one(request: Request) -> Response:
-        return await _with_body(request, vendors, lambda vendor, _: vendor.reset())
-
-    for method, path, endpoint in (
-        ("GET", "/control/{vendor}", state),
-        ("PATCH", "/control/{vendor}", change),
-        ("DELETE", "/control/{vendor}", reset_one),
-        ("PUT", "/control/{vendor}/failure", fail),
-        ("DELETE", "/control/{vendor}/failure", heal),
-        ("GET", "/control/{vendor}/requests", requests),
-        ("DELETE", "/control", reset),
-    ):
-        app.router.add_route(path, endpoint, methods=[method])
-
-
-async def _with_body(request: Request, vendors: dict[str, Vendor[Any]], act: Any) -> Response:
-    vendor = vendors.get(request.path_params["vendor"])
-    if vendor is None:
-        return _no_vendor(vendors)
-    try:
-        act(vendor, json.loads(await request.body() or b"{}"))
-    except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        return JSONResponse({"detail": "; ".join(wrong)}, status_code=422)
-    return Response(status_code=204)
-
-
-def _no_vendor(vendors: dict[str, Vendor[Any]]) -> Response:
-    return JSONResponse({"detail": f"no such vendor; known: {', '.join(vendors)}"}, status_code=404)
+        try:
+            if failure is None:
+                await ordinary(receive, watched)
+            else:
+                await failure.answer(vendor.error, ordinary, receive, watched)
+        except ClientDisconnect:
+            # Whoever asked was tired of waiting; that is no trouble of the simulator's.
+            note["status"] = None

@@ -20,7 +20,7 @@ ON_CALL = "oncall@acme.example"
 STATUS_PAGES = ("stripe", "mux", "cloudflare", "github", "discord")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Credentials:
     """One secret for each purpose."""
 

@@ -6,7 +6,6 @@ the place where the wanted time begins.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
 import threading
@@ -87,7 +86,9 @@ class Log:
             It cannot be read; carries the state.
         """
         if self._host:
-            return asyncio.run(_remote(self._host, self._path, begin, self._parser, limit_seconds))
+            from runbook.connectors import ssh
+
+            return ssh.run(_remote(self._host, self._path, begin, self._parser, limit_seconds))
         with self._lock, _Local(self._path) as log:
             kept = self._kept
             if (

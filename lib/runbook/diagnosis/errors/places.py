@@ -49,10 +49,20 @@ def edge_or_proxy(facts: Facts) -> Cause:
                            if logged is not None and facts.errors else None, below=facts.limits.log_share, share=True,
                            rests_on=(LOG,)),) if is_configured(facts, LOG) else ()),
         ),
-        share=share if facts.splittable else 0.0,
+        share=_edge_share(facts, share),
         details={"statuses": {g.value: g.errors for g in gateway}, "layer": _layer(facts)}
         if gateway and share >= half else {},
     )  # fmt: skip
+
+
+def _edge_share(facts: Facts, gateway: float) -> float:
+    """Of the failing requests, those that no instance answered; by status alone where the log names neither side."""
+    nobody = unanswered(facts)
+    if not facts.splittable:
+        return 0.0
+    if nobody is None:
+        return gateway if not facts.carries("instance") and not facts.carries("upstream") else 0.0
+    return min(gateway, nobody)
 
 
 def unanswered(facts: Facts) -> float | None:

@@ -83,10 +83,10 @@ def _not_one_instance(bench: Bench, facts: Facts, worst: Group, rest: list[Group
     if left < max(facts.limits.min_calls, 0.1 * release.requests):
         seen = f"it runs on {instance.value} alone"
         return bench.fact("release", label, True, value=seen, rests_on=(SPLITS,), weight=WEAK)
-    # At most so many of the release's failures were elsewhere, and at least so many of its requests.
-    elsewhere = max(0, facts.errors - instance.errors)
+    elsewhere = max(0, release.errors - instance.errors)
     ratio = times(elsewhere, left, sum(g.errors for g in rest), sum(g.requests for g in rest)) or 0.0
-    one = instance.share >= facts.limits.instance_share and ratio < facts.limits.release_ratio
+    well = elsewhere < MIN_ERRORS or ratio < facts.limits.release_ratio
+    one = instance.share >= facts.limits.instance_share and well
     whose = f"{instance.value} has {round(100 * instance.share)} % of the failures" if one else None
     return bench.fact("release", label, not one, value=whose, rests_on=(SPLITS,), otherwise="refutes")
 
@@ -297,5 +297,12 @@ def _is_old(facts: Facts, changes: Changes, release: str) -> bool | None:
 def _concentrating(facts: Facts) -> Group | None:
     """The route or user that the failing requests concentrate on and that fails apart from the others."""
     tops = [facts.top(by) for by in ("user", "route")]
-    apart = [g for g in tops if g is not None and g.values > 1 and (g.ratio or 0.0) >= facts.limits.release_ratio]
+    apart = [
+        g
+        for g in tops
+        if g is not None
+        and g.values > 1
+        and (g.ratio or 0.0) >= facts.limits.release_ratio
+        and g.share_of_requests < facts.limits.concentration_share
+    ]
     return max(apart, key=lambda g: (g.share, g.value), default=None)

@@ -183,8 +183,9 @@ def outage(facts: Facts) -> Cause:
     """E06: a vendor is down or does not answer in time.
 
     Gate: a fifth of our calls to one host fail (5xx, time-out, no answer). Clauses: they explain half of the failing
-    requests; the host itself answered with errors or let us wait (calls that never left us need our own probe to fail
-    too, refuted when it answers: then the fault is ours); other hosts are fine. Hint: its status page.
+    requests; the host itself answered with errors or let us wait; other hosts are fine. Calls that had no connection
+    may never have left us: they explain nothing unless our own probe fails too or the status page admits to it. Hint:
+    that page.
     """
     bench = Bench("E06", facts.readings)
     ranked = failing(facts, "upstream_errors")
@@ -193,6 +194,7 @@ def outage(facts: Facts) -> Cause:
     page = _page(facts, vendor)
     indicator = str(page.get("indicator")) if page is not None else None
     answered = None if indicator in (None, "unknown") else indicator not in ("none", "maintenance")
+    theirs = _it_is_them(bench, facts, worst, ranked, admitted=answered is True)
     return Cause(
         id="E06",
         name="vendor outage",
@@ -200,14 +202,14 @@ def outage(facts: Facts) -> Cause:
         gate=_gate(bench, facts, ranked, "that fail"),
         clauses=(
             _touched(bench, facts, worst, ranked),
-            _it_is_them(bench, facts, worst, ranked),
+            theirs,
             *_others_fine(bench, facts, ranked or [], worst),
         ),
         hints=(
             bench.fact("page", f"status page of {vendor or 'the vendor'}", answered, value=indicator, rests_on=(PAGES,),
                        weight=WEAK, reason="no answer of a status page of that vendor"),
         ) if is_configured(facts, PAGES) else (),
-        share=worst.explained if worst is not None and facts.splittable else 0.0,
+        share=worst.explained if worst is not None and facts.splittable and theirs.reading == "supports" else 0.0,
         details=_vendor_details(facts, worst) | ({"how": _how(worst.row), "status_page": indicator} if worst else {})
         if worst is not None and worst.failures else {},
     )  # fmt: skip
@@ -226,7 +228,7 @@ def never_left(row: Row) -> bool:
     return count(row, "refused") >= 0.8 * max(1, count(row, "upstream_errors"))
 
 
-def _it_is_them(bench: Bench, facts: Facts, worst: Vendor | None, ranked: Any) -> Evidence:
+def _it_is_them(bench: Bench, facts: Facts, worst: Vendor | None, ranked: Any, *, admitted: bool) -> Evidence:
     label = "the host itself fails: it answered with errors, let us wait, or does not answer our probe either"
     rests_on = (UPSTREAMS, REACH)
     if ranked is None or worst is None:
@@ -234,7 +236,7 @@ def _it_is_them(bench: Bench, facts: Facts, worst: Vendor | None, ranked: Any) -
     if worst.failures and not never_left(worst.row):
         return bench.fact("theirs", label, True, value=_how(worst.row), rests_on=rests_on, otherwise="refutes")
     probe = probe_of(facts, worst.host)
-    answered = probe.get("answered") if probe is not None else None
+    answered = False if admitted else probe.get("answered") if probe is not None else None
     seen = f"probe: {probe.get('code') or probe.get('http_status')}" if probe is not None else None
     holds, unsure = None if answered is None else not answered, "calls had no connection, and the host was not probed"
     return bench.fact("theirs", label, holds, value=seen, rests_on=rests_on, otherwise="refutes", reason=unsure)

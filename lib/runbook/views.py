@@ -47,6 +47,20 @@ def connections_chart(
     )
 
 
+def incident_chart(readings: Sequence[Reading], *, threshold_percent: float) -> Chart | None:
+    """Deployments, error rate and vendors' incidents on one axis."""
+    from runbook.reporting.incident_chart import incident_chart as drawn
+
+    return drawn(readings, threshold_percent=threshold_percent)
+
+
+def funnel_chart(stages: Sequence[Any]) -> Chart:
+    """Where uploads stop, stage by stage."""
+    from runbook.reporting.funnel_chart import funnel_chart as drawn
+
+    return drawn(stages)
+
+
 def actions(findings: Findings | None) -> None:
     """The proposed actions with what to copy."""
     from runbook.reporting.readings import actions_html

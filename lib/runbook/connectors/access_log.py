@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -30,10 +30,10 @@ _EARLIEST, _LATEST = 946684800.0, 4102444800.0  # the years 2000 to 2100
 _CLOSED_BY_CLIENT = 499
 
 FIELDS = (
-    "time", "method", "path", "status", "duration_ms", "bytes", "client", "user", "release", "instance", "upstream",
-    "upstream_status", "upstream_connect_time",
+    "time", "status", "duration_ms", "client", "user", "method", "path", "release", "instance", "upstream",
+    "upstream_status", "upstream_connect_time", "duration_seconds",
 )  # fmt: skip
-"""Fields of the JSON form. ``duration_seconds`` may be mapped as well, for logs that have it in that unit."""
+"""Fields of the JSON form that are read. The last is there by its mapping only, for logs that have that unit."""
 
 
 class Request(NamedTuple):
@@ -113,8 +113,8 @@ class Parser:
     def __init__(self, form: str = "", names: Mapping[str, str] | None = None) -> None:
         self._form = form
         given = names or {}
-        self._take = {name: _getter(given.get(name, name)) for name in FIELDS}
-        self._seconds = _getter(given["duration_seconds"]) if "duration_seconds" in given else None
+        self._names = [given.get(name, "" if name == "duration_seconds" else name) for name in FIELDS]
+        self._nested = any("." in name for name in self._names)
 
     def request(self, line: bytes) -> tuple[str, Request] | None:
         """Format and request of one line; ``None`` when it is none."""
@@ -165,28 +165,31 @@ class Parser:
             return None
         if not isinstance(row, dict):
             return None
-        take = self._take
-        at, status = moment(take["time"](row)), _status(take["status"](row))
-        if at is None or status is None:
+        if self._nested:
+            values = [_within(row, name) for name in self._names]
+        else:
+            values = [row.get(name, _ABSENT) for name in self._names]
+        time, status, duration, client, user, method, path, release, instance, *upstream, seconds = values
+        at, code = moment(time), _status(status)
+        if at is None or code is None:
             return None
-        duration = _number(take["duration_ms"](row))
-        if duration is None and self._seconds is not None:
-            seconds = _number(self._seconds(row))
-            duration = seconds * 1000 if seconds is not None else None
-        path = _text(take["path"](row))
+        took = _number(duration)
+        if took is None and (in_seconds := _number(seconds)) is not None:
+            took = in_seconds * 1000
+        target = _text(path)
         return Request(
             at,
-            status,
-            duration,
-            _text(take["client"](row)),
-            _text(take["user"](row)),
-            _text(take["method"](row)),
-            _without_query(path) if path is not None else None,
-            _text(take["release"](row)),
-            _text(take["instance"](row)),
-            _text(take["upstream"](row)),
-            _dashed(take["upstream_status"](row)),
-            _dashed(take["upstream_connect_time"](row)),
+            code,
+            took,
+            _text(client),
+            _text(user),
+            _text(method),
+            _without_query(target) if target is not None else None,
+            _text(release),
+            _text(instance),
+            _text(upstream[0]),
+            _dashed(upstream[1]),
+            _dashed(upstream[2]),
         )
 
 
@@ -197,21 +200,14 @@ def _stretch(parsed: Parsed, at: float) -> None:
         parsed.newest = at
 
 
-def _getter(name: str) -> Callable[[Mapping[str, Any]], Any]:
-    """Takes the field of that name out of a line's object; :data:`_ABSENT` where it has none."""
-
-    def plain(row: Mapping[str, Any]) -> Any:
-        return row.get(name, _ABSENT)
-
-    def nested(row: Mapping[str, Any]) -> Any:
-        if name in row:
-            return row[name]
-        value: Any = row
-        for part in name.split("."):
-            value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
-        return value
-
-    return nested if "." in name else plain
+def _within(row: Mapping[str, Any], name: str) -> Any:
+    """The field of that name, also within objects; :data:`_ABSENT` where there is none."""
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+    return value
 
 
 _ABSENT: Any = object()
@@ -328,7 +324,10 @@ def _dashed(value: Any) -> str | None:
 
 
 def _without_query(target: str) -> str:
-    return re.split(r"[?#;]", target, maxsplit=1)[0]
+    return _QUERY.split(target, maxsplit=1)[0]
+
+
+_QUERY = re.compile(r"[?#;]")
 
 
 # -- routes -----------------------------------------------------------------------------------------------------------
@@ -340,7 +339,7 @@ _ID = re.compile(
     | (?=[^0-9]*[0-9])[0-9a-fA-F]{8,} | [0-9a-fA-F]{24,}      # hexadecimal
     | c[a-z0-9]{24} | [0-9A-HJKMNP-TV-Z]{26}                  # cuid, ULID
     | (?=(?:[^0-9]*[0-9]){2})[A-Za-z0-9_-]{16,}               # any other long mix of letters and digits
-    | [A-Za-z]{1,10}[_-](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{6,} # prefixed: user_1a2b3c
+    | [A-Za-z]{1,10}[_-](?=(?:[A-Za-z_-]*[0-9]){2})[A-Za-z0-9_-]{4,} # prefixed: user_1a2b3c
     | (?=(?:[^0-9]*[0-9]){4})[A-Za-z0-9_-]{8,}
     | .*(?:@|%[0-9A-Fa-f]{2}|[^\x21-\x7e]).* | .{41,}
     """,
@@ -354,8 +353,14 @@ def route(path: str) -> str:
     """A path as a route: ids become ``:id``, the query is gone, so that requests of one kind fall together."""
     path = _ORIGIN.sub("", _without_query(path), count=1) or "/"
     segments = [segment for segment in path.split("/") if segment]
-    named = [":id" if _ID.fullmatch(segment) else segment for segment in segments[:MAX_SEGMENTS]]
-    return "/" + "/".join(named) + ("/…" if len(segments) > MAX_SEGMENTS else "")
+    return "/" + "/".join(map(_named, segments[:MAX_SEGMENTS])) + ("/…" if len(segments) > MAX_SEGMENTS else "")
+
+
+def _named(segment: str) -> str:
+    """A segment of a path without what is an id in it, also between dots: ``app.3f2a9c1b.js``."""
+    if _ID.fullmatch(segment):
+        return ":id"
+    return ".".join(":id" if _ID.fullmatch(part) else part for part in segment.split("."))
 
 
 # -- upstreams --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import asyncio
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,16 +177,23 @@ async def _remote(host: str, path: str, begin: float, parser: Parser, limit_seco
     from runbook.connectors import shell, ssh
 
     address = ssh.Address.parsed(host)
+    deadline = time.monotonic() + limit_seconds
     data, most = b"", 0
-    async with asyncio.timeout(limit_seconds):
-        for most in (FIRST_REMOTE_BYTES, MAX_BYTES):
-            argv = shell.script_argv("log", _REMOTE_TAIL, [path, str(most)])
-            output = await ssh.execute(address, argv, limit_seconds=limit_seconds, most_bytes=most + 1)
-            if output.status != 0:
-                raise Unavailable(_unread(output.status, output.err))
-            data = output.out
-            if len(data) < most or _begins_before(data, begin - SLACK_SECONDS, parser):
-                break
+    for wanted in (FIRST_REMOTE_BYTES, MAX_BYTES):
+        argv = shell.script_argv("log", _REMOTE_TAIL, [path, str(wanted)])
+        try:
+            output = await ssh.execute(
+                address, argv, limit_seconds=max(0.1, deadline - time.monotonic()), most_bytes=wanted + 1
+            )
+        except Unavailable:
+            if not data:
+                raise
+            break  # the whole was too much to fetch in time; its end has been fetched
+        if output.status != 0:
+            raise Unavailable(_unread(output.status, output.err))
+        data, most = output.out, wanted
+        if len(data) < most or _begins_before(data, begin - SLACK_SECONDS, parser):
+            break
     whole, reaches_back = len(data) < most, _begins_before(data, begin - SLACK_SECONDS, parser)
     parsed = parser.parse(data, since=begin, from_line_start=whole)
     return Stretch(parsed=parsed, reaches_back=reaches_back, empty=not data.strip())

@@ -23,6 +23,7 @@ PEAK_REQUESTS = 20
 CURVE_POINTS = 120
 _STEPS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _NO_ANSWER = "-"
+_ERRORS = ("error", "timeout", "refused", "silent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,7 @@ def rate(window: Sequence[Request], *, seconds: float) -> Row:
         "last_at": iso(max((r.at for r in window), default=None)),
         "client_errors": sum(400 <= r.status < 500 for r in window) - closed,
         "closed_by_client": closed,
+        "clients": _clients(window),
         "retried": sum(len(_attempts(r)) > 1 for r in window) if logged else None,
         "p95_ms": p95(window),
     }
@@ -246,7 +248,8 @@ def _attempts(request: Request) -> tuple[Any, ...]:
 def upstreams(window: Sequence[Request], known_hosts: Iterable[str]) -> list[Row]:
     """Rows of ``upstreams``: what each host that requests were passed to answered, the worst first.
 
-    A request counts once for a host, by its last try there. ``None`` where the log has no such field at all.
+    A request counts once for a host, by its last try there. ``failing`` are our 5xx that touched it, ``failing_with_…``
+    those of them to which it gave that answer. ``None`` where the log has no such field at all.
     """
     known = {name.lower() for name in known_hosts}
     tells_status = any(r.upstream is not None and r.upstream_status is not None for r in window)
@@ -260,19 +263,22 @@ def upstreams(window: Sequence[Request], known_hosts: Iterable[str]) -> list[Row
     rows = []
     for host, calls in by_host.items():
         counts = Counter(outcome for _, outcome in calls)
-        touched = sum(failing(request) for request, _ in calls)
-        errors = counts["error"] + counts["timeout"] + counts["refused"] + counts["silent"]
+        within = Counter(outcome for request, outcome in calls if failing(request))
+        errors = sum(counts[kind] for kind in _ERRORS)
         row: Row = {
             "host": host,
             "requests": len(calls),
-            "failing": touched,
+            "failing": within.total(),
+            "failing_with_error": sum(within[kind] for kind in _ERRORS) if tells_status else None,
+            "failing_with_auth": within["auth"] if tells_status else None,
+            "failing_with_throttled": within["throttled"] if tells_status else None,
             "upstream_errors": errors if tells_status else None,
             "auth": counts["auth"] if tells_status else None,
             "throttled": counts["throttled"] if tells_status else None,
             "refused": counts["refused"] if tells_status and tells_connect else None,
             "timeouts": counts["timeout"] if tells_status else None,
             "upstream_error_percent": percent(errors, len(calls)) if tells_status else None,
-            "share_of_failing": round(touched / all_failing, 4) if all_failing else None,
+            "share_of_failing": round(within.total() / all_failing, 4) if all_failing else None,
             "known_host": bare_host(host) in known,
         }
         rows.append(row)

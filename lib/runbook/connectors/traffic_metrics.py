@@ -93,6 +93,7 @@ class Metrics:
             "last_at": iso(at),
             "client_errors": round(sum(v for labels, v in counted if _class(labels.get(family.status)) == "4")),
             "closed_by_client": _closed(counted, family.status),
+            "clients": None,
             "retried": None,
             "p95_ms": asking.p95(family, window),
             "peak_percent": None,

@@ -45,6 +45,8 @@ PRELOAD = (
     "runbook.magics",
     "runbook.reporting.charts",
     "runbook.reporting.fragment",
+    "runbook.reporting.funnel_chart",
+    "runbook.reporting.incident_chart",
     "runbook.reporting.readings",
     "runbook.run",
     "tornado.platform.asyncio",

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from runbook.connectors import log_file
-from runbook.connectors.base import Context
+from runbook.connectors import log_file, ssh
+from runbook.connectors.base import Context, Failure, Unavailable
 from runbook.connectors.traffic import READINGS, Traffic
 from runbook.settings import Traffic as Section
 from tests.integration.connectors.sshd import Home, Sshd
@@ -297,6 +297,24 @@ def test_a_long_log_on_another_host_is_fetched_in_full_only_when_its_end_does_no
     place = f"{server.address}:{path}"
     assert traffic(place).rate(300).rows[0]["complete"] is True
     assert traffic(place).rate(5000).rows[0]["requests"] == 5000
+
+
+def test_of_a_log_that_is_too_long_to_fetch_in_time_its_end_is_used(
+    server: Sshd, log: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = log(steady(9000, 0, every=1))
+    original = ssh.execute
+
+    async def slow(*args: Any, most_bytes: int, **settings: Any) -> Any:
+        if most_bytes > 200_001:
+            raise Unavailable(Failure(state="timeout", reason="not done"))
+        return await original(*args, most_bytes=most_bytes, **settings)
+
+    monkeypatch.setattr(log_file, "FIRST_REMOTE_BYTES", 200_000)
+    monkeypatch.setattr(ssh, "execute", slow)
+    reading = traffic(f"{server.address}:{path}").rate(5000)
+    assert (reading.state, reading.rows[0]["complete"]) == ("partial", False)
+    assert reading.rows[0]["requests_per_second"] == pytest.approx(1, rel=0.01)
 
 
 @pytest.mark.parametrize(

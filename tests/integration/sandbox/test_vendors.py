@@ -208,6 +208,23 @@ def test_a_delay_alone_answers_well_and_later(simulator: Simulator) -> None:
     assert time.monotonic() - begun >= 0.4
 
 
+def test_who_does_not_wait_for_an_answer_leaves_no_trouble(simulator: Simulator) -> None:
+    simulator.vendors.fail("stripe", delay_seconds=0.3)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{simulator.url}/stripe/v1/charges", data={"amount": "1", "currency": "eur"}, timeout=0.05,
+                   headers=simulator.authorization("stripe"))  # fmt: skip
+    time.sleep(0.4)
+    (request,) = simulator.vendors.requests("stripe")
+    assert request["status"] is None
+    # That nothing of it is in the log is checked at the simulator's end.
+
+
+@pytest.mark.parametrize("vendor", ["stripe", "mux", "github"])
+def test_a_root_can_be_probed_without_a_credential(simulator: Simulator, vendor: str) -> None:
+    answer = simulator.ask(vendor, "HEAD", "/", headers={})
+    assert (answer.status_code, answer.content) == (404, b"")
+
+
 def test_a_failure_can_concern_one_path_only(simulator: Simulator) -> None:
     simulator.vendors.fail("github", status=500, path="/commits")
     assert read(simulator, "github").status_code == 200
@@ -574,6 +591,14 @@ def test_awss_events_are_utf_16_with_a_mark(simulator: Simulator) -> None:
     assert answer.content[:2] == b"\xfe\xff"
     (listed,) = json.loads(answer.content)
     assert (listed["service"], listed["status"], listed["summary"]) == ("s3-us-east-1", "2", "Größere Störung")
+
+
+def test_some_pages_tell_times_in_their_own_zone(simulator: Simulator) -> None:
+    for page in ("stripe", "github"):
+        simulator.vendors.change(f"status.{page}", incidents=[{"name": "x", "created_at": "2026-11-20T08:00:00Z"}])
+    told = {page: simulator.ask(f"status.{page}", "GET", "/api/v2/incidents.json").json()["incidents"][0]["created_at"]
+            for page in ("stripe", "github")}  # fmt: skip
+    assert told == {"stripe": "2026-11-20T00:00:00.000-08:00", "github": "2026-11-20T08:00:00.000Z"}
 
 
 def test_a_page_works_its_indicator_out_from_what_stands_on_it(simulator: Simulator) -> None:

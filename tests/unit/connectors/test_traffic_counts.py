@@ -190,6 +190,15 @@ def test_shares_of_upstreams_are_of_all_our_failing_requests() -> None:
     assert (row["share_of_failing"], row["upstream_error_percent"], row["known_host"]) == (0.75, 30.0, True)
 
 
+def test_failures_of_a_host_that_we_got_over_are_told_from_those_that_we_passed_on() -> None:
+    window = [request(n, 200, upstream="a", upstream_status="503") for n in range(8)]  # a fallback served these
+    window += [request(n, 500, upstream="a", upstream_status="200") for n in range(3)]  # these failed for themselves
+    window += [request(n, 500, upstream="a", upstream_status=status) for n, status in enumerate(("503", "401", "429"))]
+    row = counts.upstreams(window, [])[0]
+    assert (row["upstream_errors"], row["failing"]) == (9, 6)
+    assert [row[f"failing_with_{kind}"] for kind in ("error", "auth", "throttled")] == [1, 1, 1]
+
+
 def test_what_a_log_does_not_say_of_upstreams_is_unknown() -> None:
     row = counts.upstreams([request(status=500, upstream="a")], [])[0]
     assert {row[k] for k in ("upstream_errors", "auth", "refused", "timeouts", "upstream_error_percent")} == {None}

@@ -56,6 +56,7 @@ class _Director:
     def _state(self) -> dict[str, Any]:
         return {
             "stage": self._backend.stage.model_dump(mode="json"),
+            "lately": self._front.lately(),
             "requests": self._front.requests,
             "errors": self._front.errors,
             "uploads": self._traffic.uploads,

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +59,7 @@ class Front:
         self._numbers = itertools.count(1)
         self._allowance: dict[str, tuple[float, float]] = {}
         self._running: dict[int, float] = {}
+        self._lately: deque[tuple[float, bool]] = deque(maxlen=2000)
         self.requests = 0
         self.errors = 0
 
@@ -69,10 +71,18 @@ class Front:
         finally:
             del self._running[number]
         if request.path not in _UNLOGGED:
+            failed = response.status >= 500
             self.requests += 1
-            self.errors += response.status >= 500
+            self.errors += failed
+            self._lately.append((time.perf_counter(), failed))
             self._log.write(_line(request, response, (time.perf_counter() - began) * 1000))
         return response
+
+    def lately(self) -> dict[str, int]:
+        """Requests and errors of the last second."""
+        since = time.perf_counter() - 1
+        failed = [failed for at, failed in self._lately if at >= since]
+        return {"requests": len(failed), "errors": sum(failed)}
 
     async def quiet(self) -> None:
         """Return when every request that runs now has ended."""

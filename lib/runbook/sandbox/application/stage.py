@@ -92,7 +92,9 @@ class Control:
         self._token = token
 
     def state(self) -> dict[str, Any]:
-        """What it does now: the stage, and counters ``requests``, ``errors``, ``uploads``, ``uploads_under_way``."""
+        """What it does now: ``stage``, ``lately`` (``requests`` and ``errors`` of the last second), and the counters
+        ``requests``, ``errors``, ``uploads`` and ``uploads_under_way``.
+        """
         return self._ask("GET", PATH)
 
     def change(self, **changes: Any) -> None:

@@ -14,10 +14,10 @@ from runbook.sandbox.application.http1 import FAILURES, Client, Response
 #: The usual mix: method, path, weight.
 MIX: Mapping[str, tuple[str, str, float]] = {
     "browse": ("GET", "/api/content", 30),
-    "show": ("GET", "/api/content/{content}", 25),
+    "show": ("GET", "/api/content/{content}", 20),
     "feed": ("GET", "/api/feed", 15),
     "like": ("POST", "/api/content/{content}/likes", 14),
-    "checkout": ("POST", "/api/checkout", 16),
+    "checkout": ("POST", "/api/checkout", 22),
 }
 USERS = 40
 _TICK_SECONDS = 0.02

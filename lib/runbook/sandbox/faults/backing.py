@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from runbook.sandbox import patient
-from runbook.sandbox.application.database import POOL_SIZE
 from runbook.sandbox.faults.registry import fault
 from runbook.sandbox.faults.requests import QUICK
 from runbook.sandbox.faults.scene import Scene
@@ -15,38 +14,22 @@ _SHA = "9be2f6c40d8351a7ec1460fb58d2937a4e0cb6d5"
 def no_connection_left(scene: Scene, *, application: str = "reporting") -> None:
     """Another application holds every slot, and ours is refused when it connects (SQLSTATE 53300)."""
     production = scene.production
-    scene.sessions(patient.USABLE - POOL_SIZE, "web", application)
-    production.new_connections()
-    _take_the_rest(scene, application)
+    # Who reconnects all the time would keep the last slots from the other.
+    with production.nobody_there():
+        production.new_connections(with_worker=True)
+        scene.sessions(patient.USABLE, "web", application)
     production.failing(0.3)
     production.fill_window()
-
-
-def _take_the_rest(scene: Scene, application: str) -> None:
-    """The application competes for the last slots: each that it gives back is taken until none is left."""
-    import psycopg
-
-    query = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{application}'"
-
-    def taken() -> bool:
-        scene.production.new_connections(with_worker=True)
-        try:
-            scene.session("web", application)
-        except psycopg.OperationalError:
-            return scene.count(query) >= patient.USABLE
-        return False
-
-    scene.wait_until(taken, "every slot to be taken")
 
 
 @fault("E04", "database read-only", scaled=QUICK)
 def read_only(scene: Scene) -> None:
     """After a failover the application talks to a standby: it reads, and cannot write (SQLSTATE 25006)."""
     role = "ALTER ROLE web"
+    # Undone last: a session keeps what it began with.
+    scene.undo(scene.production.new_connections)
     scene.change(f"{role} SET default_transaction_read_only = on", f"{role} RESET default_transaction_read_only")
     scene.production.new_connections()
-    # The next ones shall be able to write again.
-    scene.undo(scene.production.new_connections)
     scene.production.failing(0.08)
     scene.production.fill_window()
 

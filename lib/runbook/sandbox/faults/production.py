@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runbook.sandbox.application.database import APPLICATION_NAME, WORKER_NAME
+from runbook.sandbox.application.stage import Stage
 from runbook.sandbox.stack import PREFIX, QUEUE
 
 if TYPE_CHECKING:
@@ -38,9 +39,17 @@ class Production:
         self._uploads_begun = False
         self.began = datetime.now(UTC)
         access, app = (path.stat().st_size for path in (scene.sandbox.access_log, scene.sandbox.app_log))
-        # The last of all undone: by then everything else is as it was.
-        scene.undo(lambda: self._application.rewrite(access, app, self.began.isoformat()))
-        scene.undo(self._application.reset)
+        # The last of all undone: by then everything around the application is as it was.
+        scene.undo(lambda: self._restore(access, app))
+
+    def _restore(self, access: int, app: int) -> None:
+        """A healthy day again, which no log and no row of an upload remembers otherwise."""
+        self._application.reset()
+        self.stop_uploads()
+        self._scene.wait_until(self._is_idle, "the queue to be empty")
+        self._delete_rows()
+        self._application.rewrite(access, app, self.began.isoformat())
+        self._application.reset()
 
     # -- the application --------------------------------------------------------------------------------
 
@@ -53,6 +62,17 @@ class Production:
         self._application.reconnect()
         for name in (APPLICATION_NAME, *((WORKER_NAME,) if with_worker else ())):
             self._scene.terminate_application(name)
+
+    @contextmanager
+    def nobody_there(self) -> Iterator[None]:
+        """For the time of the block nobody uses the application; then the traffic is that of a healthy day."""
+        usual = Stage()
+        self.change(requests_per_second=0)
+        self.stop_uploads()
+        self._scene.wait_until(lambda: not self._application.state()["lately"]["requests"], "the last request to end")
+        self._scene.wait_until(self._is_idle, "the queue to be empty")
+        yield
+        self.change(requests_per_second=usual.requests_per_second, uploads_per_second=usual.uploads_per_second)
 
     def fill_window(self) -> None:
         """Wait until the window over which the runbook takes its rate saw nothing but the fault."""
@@ -177,7 +197,7 @@ class Production:
 
     # -- uploads ----------------------------------------------------------------------------------------
 
-    def uploads(self, per_second: float = 6.0, **stage: Any) -> None:
+    def uploads(self, per_second: float = 10.0, **stage: Any) -> None:
         """Many uploads from now on, with what went before forgotten; healing forgets these as well."""
         self._begin_uploads()
         self.change(uploads_per_second=per_second, **stage)
@@ -272,7 +292,6 @@ class Production:
             if keys:
                 redis.delete(*keys)
         self._sandbox.start_worker()
-        self._delete_rows()
 
     def _delete_rows(self) -> None:
         self._scene.as_superuser("DELETE FROM content WHERE id LIKE 'upload-%'")

@@ -7,7 +7,7 @@ from runbook.sandbox.faults.scene import Scene
 from runbook.sandbox.faults.uploads import QUICK
 from runbook.sandbox.stack import QUEUE, WORKER_LOCK_SECONDS
 
-_WAITING = 30
+_WAITING = 24
 
 
 @fault("V11", "worker's disk full", scaled=QUICK)

@@ -67,9 +67,12 @@ def snapshot(sandbox: Sandbox) -> Snapshot:
 
 
 def _of_application(sandbox: Sandbox) -> dict[str, frozenset[str]]:
-    stage = sandbox.application.state()["stage"]
+    said = sandbox.application.state()
+    stage, lately = said["stage"], said["lately"]
+    ill = "fails" if lately["errors"] else "" if lately["requests"] else "answers nothing"
     worker = sandbox.status()["worker"]
     return {
+        "application": frozenset({ill} if ill else ()),
         "stage": frozenset(f"{name} {value}" for name, value in stage.items()),
         "worker": frozenset() if worker is None else frozenset({str(worker["name"])}),
         "queue": frozenset(_of_queue(sandbox)),
@@ -113,7 +116,9 @@ def require_clean(sandbox: Sandbox) -> Snapshot:
     """
     nothing: frozenset[str] = frozenset()
     clean = {"session": nothing, "lock wait": nothing, "prepared transaction": nothing}
-    return _wait_for(sandbox, clean | {"upload": nothing, "queue": nothing} if sandbox.has_application else clean)
+    if sandbox.has_application:
+        clean |= {"upload": nothing, "queue": nothing, "application": nothing}
+    return _wait_for(sandbox, clean)
 
 
 def require_restored(sandbox: Sandbox, before: Snapshot) -> None:

@@ -10,7 +10,7 @@ from runbook.sandbox.faults.scene import Scene
 RUNBOOK = "video_upload_failures"
 #: Rows count as stuck after minutes instead of an hour.
 QUICK = {"stuck_after_minutes": 5}
-_FAILED = 30
+_FAILED = 24
 
 
 @fault("V01", "bucket denies the write", scaled=QUICK)

@@ -41,7 +41,7 @@ def refused_key(scene: Scene) -> None:
 def throttled(scene: Scene, *, times: int = 3) -> None:
     """The application calls Stripe three times as often as usual, and Stripe answers 429 with Retry-After."""
     scene.production.vendor_fails("stripe", status=429, headers={"Retry-After": "30"})
-    scene.production.change(weights={"checkout": 16.0 * times})
+    scene.production.change(weights={"checkout": 22.0 * times})
     scene.production.failing(0.08)
     scene.production.fill_window()
     scene.name("E08", _HOST)

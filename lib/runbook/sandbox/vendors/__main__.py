@@ -19,8 +19,13 @@ def main() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         # A vendor that keeps silent on purpose holds its connections; they must not hold the end up.
+        # Idle connections stay longer than any client here keeps one, so that none is closed as it is used again.
         config = uvicorn.Config(
-            create_app(given["token"]), log_level="warning", access_log=False, timeout_graceful_shutdown=1
+            create_app(given["token"]),
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=120,
+            timeout_graceful_shutdown=1,
         )
         processes.ready(port=listener.getsockname()[1])
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))

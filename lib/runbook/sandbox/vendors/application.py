@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from runbook.sandbox.vendors.aws import Aws
@@ -101,7 +102,11 @@ class _Front:
             await (vendor.refusal(Request(scope)) or self._app)(scope, receive, send)
 
         failure = vendor.failure_now(below)
-        if failure is None:
-            await ordinary(receive, watched)
-        else:
-            await failure.answer(vendor.error, ordinary, receive, watched)
+        try:
+            if failure is None:
+                await ordinary(receive, watched)
+            else:
+                await failure.answer(vendor.error, ordinary, receive, watched)
+        except ClientDisconnect:
+            # Whoever asked was tired of waiting; that is no trouble of the simulator's.
+            note["status"] = None

@@ -96,7 +96,7 @@ class GitHubFacts(Facts):
     deployments: list[Deployment]
     workflow_runs: list[WorkflowRun]
     commits: list[Commit]
-    #: Requests left in this hour; at zero every further one is refused.
+    #: Requests left in this hour; at zero every further one is refused until the next.
     requests_left: int = Field(default=LIMIT - 12, ge=0)
 
 
@@ -169,11 +169,18 @@ class GitHub(Vendor[GitHubFacts]):
             return None
         if not path.startswith(f"/repos/{REPOSITORY}/"):
             return self.said(404)
+        self._refill()
         if self.facts.requests_left == 0:
             body = self.error(403) | {"message": "API rate limit exceeded for user ID 1."}
             return JSONResponse(body, status_code=403)
         self.facts.requests_left -= 1
         return None
+
+    def _refill(self) -> None:
+        """A new hour, a new limit."""
+        if now().timestamp() >= self._reset_at:
+            self._reset_at = int(now().timestamp()) + 3600
+            self.facts.requests_left = LIMIT
 
     def routes(self) -> list[Route]:
         """Reading one repository."""

@@ -146,7 +146,7 @@ class Mux(Vendor[MuxFacts]):
         return {"error": {"type": _TYPES.get(status, "internal_error"), "messages": [words]}}
 
     def headers(self) -> Mapping[str, str]:
-        """What is left of the current second."""
+        """What is left of the current second: always enough."""
         return {"x-ratelimit-limit": "50", "x-ratelimit-remaining": "49"}
 
     def refusal(self, request: Request) -> Response | None:

@@ -94,4 +94,3 @@ class SentryFacts(Facts):
     by_release: list[ReleaseErrors] | None = None
     #: Events that an application reports are refused with 429 and counted as rate limited.
     over_quota: bool = False
-    requests_left: int = Field(default=40, ge=0)

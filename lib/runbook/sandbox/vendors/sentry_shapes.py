@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import JSONResponse
 
 from runbook.sandbox.vendors.base import number, stamp
+from runbook.sandbox.vendors.sentry_queries import issue_id
 
 if TYPE_CHECKING:
     from runbook.sandbox.vendors.sentry_facts import Deploy, Issue, Release
@@ -17,75 +19,97 @@ if TYPE_CHECKING:
 _FRAME = re.compile(r"(?P<file>.+?)(?::(?P<line>\d+))?(?: in (?P<function>.+))?")
 
 
+#: Required by the specification, and the same for every issue here.
+_USUAL_ISSUE: Mapping[str, Any] = {
+    "shareId": None,
+    "logger": None,
+    "statusDetails": {},
+    "isPublic": False,
+    "platform": "node",
+    "priorityLockedAt": None,
+    "seerFixabilityScore": None,
+    "seerAutofixLastTriggered": None,
+    "seerExplorerAutofixLastTriggered": None,
+    "type": "error",
+    "issueType": "error",
+    "issueCategory": "error",
+    "numComments": 0,
+    "assignedTo": None,
+    "isBookmarked": False,
+    "isSubscribed": False,
+    "subscriptionDetails": None,
+    "hasSeen": False,
+    "annotations": [],
+    "derivedData": {
+        "blocker": "",
+        "progress": "",
+        "status": "",
+        "viewCount": 0,
+        "hasOpenFixPr": False,
+        "isAssigned": False,
+        "hasRootCause": False,
+        "lastCompletedAutofixStep": "",
+        "lastProgressedAt": None,
+    },
+    "filtered": None,
+    "sessionCount": 0,
+    "integrationIssues": [],
+    "sentryAppIssues": [],
+    "latestEventHasAttachments": False,
+    "matchingEventId": None,
+    "matchingEventEnvironment": None,
+}
+#: The same for events.
+_USUAL_EVENT: Mapping[str, Any] = {
+    "projectID": "1",
+    "message": "",
+    "user": None,
+    "platform": "node",
+    "contexts": {},
+    "size": 2048,
+    "dist": None,
+    "sdk": {"name": "sentry.javascript.node", "version": "8.0.0"},
+    "context": {},
+    "packages": {},
+    "type": "error",
+    "errors": [],
+    "occurrence": None,
+    "_meta": {},
+    "crashFile": None,
+    "groupingConfig": {"id": "newstyle:2023-01-11", "enhancements": ""},
+    "userReport": None,
+    "sdkUpdates": [],
+    "resolvedWith": [],
+    "nextEventID": None,
+    "previousEventID": None,
+}
+
+
 def issue(issue: Issue, identity: str, short: str, site: str, project: dict[str, Any]) -> dict[str, Any]:
     """An issue as it stands in a list."""
     first, last = stamp(issue.first_seen), stamp(issue.last_seen)
+    serious = issue.level in ("error", "fatal")
+    counted = {"count": str(issue.count), "userCount": issue.users, "firstSeen": first, "lastSeen": last}
     metadata = {"type": issue.exception_type, "value": issue.exception_value}
-    lifetime = {
-        "count": str(issue.count),
-        "userCount": issue.users,
-        "firstSeen": first,
-        "lastSeen": last,
-        "stats": None,
-    }
     return {
+        **_USUAL_ISSUE,
+        **counted,
         "id": identity,
-        "shareId": None,
         "shortId": short,
         "title": issue.title,
         "culprit": issue.culprit,
         "permalink": f"{site}/issues/{identity}/",
-        "logger": None,
         "level": issue.level,
         "status": issue.status,
-        "statusDetails": {},
         "substatus": issue.substatus if issue.status == "unresolved" else None,
-        "isPublic": False,
-        "platform": "node",
-        "priority": "high" if issue.level in ("error", "fatal") else "medium",
-        "priorityLockedAt": None,
-        "seerFixabilityScore": None,
-        "seerAutofixLastTriggered": None,
-        "seerExplorerAutofixLastTriggered": None,
+        "priority": "high" if serious else "medium",
+        "isUnhandled": serious,
         "project": project,
-        "type": "error",
-        "issueType": "error",
-        "issueCategory": "error",
         "metadata": metadata if issue.exception_type else {"title": issue.title},
-        "numComments": 0,
-        "assignedTo": None,
-        "isBookmarked": False,
-        "isSubscribed": False,
-        "subscriptionDetails": None,
-        "hasSeen": False,
-        "annotations": [],
-        "isUnhandled": issue.level in ("error", "fatal"),
-        "count": str(issue.count),
-        "userCount": issue.users,
-        "firstSeen": first,
-        "lastSeen": last,
-        "derivedData": {
-            "blocker": "",
-            "progress": "",
-            "status": "",
-            "viewCount": 0,
-            "hasOpenFixPr": False,
-            "isAssigned": False,
-            "hasRootCause": False,
-            "lastCompletedAutofixStep": "",
-            "lastProgressedAt": None,
-        },
         "stats": {"24h": [[int(issue.last_seen.timestamp()) // 3600 * 3600, issue.count]]},
-        "lifetime": lifetime,
-        "filtered": None,
-        "sessionCount": 0,
+        "lifetime": {**counted, "stats": None},
         "inbox": {"reason": 0, "reason_details": None, "date_added": first},
         "owners": {"type": "ownershipRule", "owner": "", "date_added": first},
-        "integrationIssues": [],
-        "sentryAppIssues": [],
-        "latestEventHasAttachments": False,
-        "matchingEventId": None,
-        "matchingEventEnvironment": None,
     }
 
 
@@ -108,52 +132,23 @@ def event(issue: Issue, version: str | None) -> dict[str, Any]:
     identity = f"{number(f'{issue.title}{stamp(issue.last_seen)}'):032x}"
     tags = {"environment": issue.environment, "level": issue.level, "transaction": issue.transaction, **issue.tags}
     tags |= {"release": version} if version else {}
-    frames = [_frame(text) for text in reversed(issue.frames)]
-    thrown = {
-        "type": issue.exception_type or "Error",
-        "value": issue.exception_value or issue.title,
-        "mechanism": {"type": "generic", "handled": False},
-        "module": None,
-        "threadId": None,
-        "stacktrace": {"frames": frames, "framesOmitted": None, "hasSystemFrames": False, "registers": None},
-        "rawStacktrace": None,
-    }
+    thrown = _thrown(issue)
     exception = {"type": "exception", "data": {"values": [thrown], "excOmitted": None, "hasSystemFrames": False}}
     return {
+        **_USUAL_EVENT,
         "id": identity,
-        "groupID": issue.id or None,
+        "groupID": issue_id(issue),
         "eventID": identity,
-        "projectID": "1",
-        "message": "",
         "title": issue.title,
         "location": issue.frames[0].partition(":")[0] if issue.frames else None,
-        "user": None,
         "tags": [{"key": key, "value": value} for key, value in tags.items() if value],
-        "platform": "node",
         "dateReceived": stamp(issue.last_seen + timedelta(seconds=1)),
         "dateCreated": stamp(issue.last_seen),
-        "contexts": {},
-        "size": 2048,
         "entries": [exception],
-        "dist": None,
-        "sdk": {"name": "sentry.javascript.node", "version": "8.0.0"},
-        "context": {},
-        "packages": {},
-        "type": "error",
         "metadata": {"type": thrown["type"], "value": thrown["value"]},
-        "errors": [],
-        "occurrence": None,
-        "_meta": {},
-        "crashFile": None,
         "culprit": issue.culprit,
         "fingerprints": [identity],
-        "groupingConfig": {"id": "newstyle:2023-01-11", "enhancements": ""},
         "release": _event_release(issue, version),
-        "userReport": None,
-        "sdkUpdates": [],
-        "resolvedWith": [],
-        "nextEventID": None,
-        "previousEventID": None,
     }
 
 
@@ -251,6 +246,19 @@ def rows_of(page: JSONResponse) -> list[dict[str, Any]]:
     """The rows that a page holds."""
     rows: list[dict[str, Any]] = json.loads(bytes(page.body))
     return rows
+
+
+def _thrown(issue: Issue) -> dict[str, Any]:
+    frames = [_frame(text) for text in reversed(issue.frames)]
+    return {
+        "type": issue.exception_type or "Error",
+        "value": issue.exception_value or issue.title,
+        "mechanism": {"type": "generic", "handled": False},
+        "module": None,
+        "threadId": None,
+        "stacktrace": {"frames": frames, "framesOmitted": None, "hasSystemFrames": False, "registers": None},
+        "rawStacktrace": None,
+    }
 
 
 def _frame(text: str) -> dict[str, Any]:

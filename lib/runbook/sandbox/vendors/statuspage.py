@@ -6,14 +6,14 @@ An indicator that no fault sets is worked out from what stands on the page, as t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Literal
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
-from runbook.sandbox.vendors.base import Facts, Route, Row, Vendor, now, number, stamp
+from runbook.sandbox.vendors.base import Facts, Route, Row, Vendor, now, number
 from runbook.sandbox.vendors.credentials import Credentials
 
 Indicator = Literal["none", "minor", "major", "critical", "maintenance"]
@@ -27,6 +27,11 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "discord": ("API", "Gateway", "Media Proxy", "Push Notifications"),
 }
 _TITLES = {"stripe": "Stripe", "mux": "Mux", "cloudflare": "Cloudflare", "github": "GitHub", "discord": "Discord"}
+#: Some pages tell times in a zone of their own.
+_ZONES: Mapping[str, tuple[str, timezone]] = {
+    "stripe": ("America/Los_Angeles", timezone(timedelta(hours=-8))),
+    "discord": ("America/Los_Angeles", timezone(timedelta(hours=-8))),
+}
 _DESCRIPTIONS: Mapping[str, str] = {
     "none": "All Systems Operational",
     "minor": "Minor Service Outage",
@@ -94,6 +99,7 @@ class StatusPage(Vendor[PageFacts]):
         self.page = page
         self.name = f"status.{page}"
         self.base = f"/status/{page}"
+        self._zone = _ZONES.get(page, ("Etc/UTC", UTC))
         super().__init__(credentials)
 
     def healthy(self, at: datetime) -> PageFacts:
@@ -169,7 +175,18 @@ class StatusPage(Vendor[PageFacts]):
     def _page(self, request: Request) -> dict[str, Any]:
         url = f"{request.url.scheme}://{request.url.netloc}{self.base}"
         title = _TITLES[self.page]
-        return {"id": self._page_id, "name": title, "url": url, "time_zone": "Etc/UTC", "updated_at": stamp(now())}
+        return {
+            "id": self._page_id,
+            "name": title,
+            "url": url,
+            "time_zone": self._zone[0],
+            "updated_at": self._stamp(now()),
+        }
+
+    def _stamp(self, moment: datetime | None) -> str | None:
+        if moment is None:
+            return None
+        return moment.astimezone(self._zone[1]).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _status(self) -> dict[str, Any]:
         facts = self.facts
@@ -214,8 +231,8 @@ class StatusPage(Vendor[PageFacts]):
         return [self._incident(incident) for incident in newest_first[:50]]
 
     def _incident(self, incident: Incident) -> dict[str, Any]:
-        identity = f"incident-{number(incident.name + str(stamp(incident.created_at)))}"
-        touched = stamp(incident.resolved_at or incident.created_at)
+        identity = f"incident-{number(incident.name + str(self._stamp(incident.created_at)))}"
+        touched = self._stamp(incident.resolved_at or incident.created_at)
         update = {
             "id": f"{identity}-update",
             "status": incident.status,
@@ -234,11 +251,11 @@ class StatusPage(Vendor[PageFacts]):
             "name": incident.name,
             "status": incident.status,
             "impact": incident.impact,
-            "created_at": stamp(incident.created_at),
+            "created_at": self._stamp(incident.created_at),
             "updated_at": touched,
             "monitoring_at": None,
-            "resolved_at": stamp(incident.resolved_at),
-            "started_at": stamp(incident.created_at),
+            "resolved_at": self._stamp(incident.resolved_at),
+            "started_at": self._stamp(incident.created_at),
             "shortlink": f"https://stspg.example/{identity}",
             "page_id": self._page_id,
             "incident_updates": [update],
@@ -253,18 +270,18 @@ class StatusPage(Vendor[PageFacts]):
                 "name": item.name,
                 "status": item.status,
                 "impact": "maintenance",
-                "created_at": stamp(item.scheduled_for - timedelta(days=3)),
-                "updated_at": stamp(item.scheduled_for - timedelta(days=3)),
+                "created_at": self._stamp(item.scheduled_for - timedelta(days=3)),
+                "updated_at": self._stamp(item.scheduled_for - timedelta(days=3)),
                 "monitoring_at": None,
-                "resolved_at": stamp(item.scheduled_until) if item.status == "completed" else None,
-                "started_at": stamp(item.scheduled_for),
+                "resolved_at": self._stamp(item.scheduled_until) if item.status == "completed" else None,
+                "started_at": self._stamp(item.scheduled_for),
                 "shortlink": f"https://stspg.example/{number(item.name)}",
                 "page_id": self._page_id,
                 "incident_updates": [],
                 "components": [],
                 "reminder_intervals": None,
-                "scheduled_for": stamp(item.scheduled_for),
-                "scheduled_until": stamp(item.scheduled_until),
+                "scheduled_for": self._stamp(item.scheduled_for),
+                "scheduled_until": self._stamp(item.scheduled_until),
             }
             for item in self.facts.maintenances
             if item.status in states

@@ -690,6 +690,16 @@ def test_the_route_that_is_simply_the_busiest_is_no_bad_record() -> None:
     assert "E18" not in found(diagnose(service.readings(), {}))
 
 
+@pytest.mark.parametrize("outcome", ["error", "auth", "throttled"])
+def test_the_new_issue_that_a_vendor_brings_about_is_no_bad_record(outcome: str) -> None:
+    service = vendor(outcome)
+    service.deployments = [deployment(3000, "a" * 40, OLD)]
+    service.issues = [issue(4, is_new=True, first_release=OLD, users=3, count=900)]
+    findings = diagnose(service.readings(), {})
+    assert "E18" not in found(findings)
+    assert of(findings, "E18").tier != "confirmed"
+
+
 def test_a_single_instance_is_no_bad_instance() -> None:
     service = Service().add(2000, 400, instance="only")
     findings = diagnose(service.readings(), {})

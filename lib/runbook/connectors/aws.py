@@ -92,7 +92,8 @@ class Aws(Connector):
 
     def _group(self) -> Fetched:
         name = self._section.autoscaling_group
-        answer = self._client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])
+        client = self._client("autoscaling")
+        answer = aws_session.asked(client.describe_auto_scaling_groups, AutoScalingGroupNames=[name])
         groups = answer.get("AutoScalingGroups", ())
         if not groups:
             reason = f"no autoscaling group {name} in {self._section.region}"

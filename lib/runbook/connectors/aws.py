@@ -104,7 +104,10 @@ class Aws(Connector):
 def _service_row(found: Mapping[str, Any], cluster: str) -> dict[str, Any]:
     deployments = [_deployment(one) for one in found.get("deployments", ())]
     primary = next((one for one in deployments if one["status"] == "PRIMARY"), None)
-    events = sorted(found.get("events", ()), key=lambda event: event["createdAt"], reverse=True)[:MAX_EVENTS]
+    events = [
+        {"at": _iso(event.get("createdAt")), "message": event.get("message", "")} for event in found.get("events", ())
+    ]
+    events.sort(key=lambda event: event["at"] or "", reverse=True)
     return {
         "cluster": cluster,
         "service": found.get("serviceName"),
@@ -115,7 +118,7 @@ def _service_row(found: Mapping[str, Any], cluster: str) -> dict[str, Any]:
         "rollout_reason": primary["rollout_reason"] if primary else None,
         "failed_tasks": primary["failed_tasks"] if primary else None,
         "deployments": deployments,
-        "events": [{"at": _iso(event["createdAt"]), "message": event.get("message", "")} for event in events],
+        "events": events[:MAX_EVENTS],
     }
 
 

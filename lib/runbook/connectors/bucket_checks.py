@@ -112,7 +112,9 @@ class BucketChecks:
     def _identity(self) -> Found:
         """Does the credential belong to somebody?"""
         assert self.identities is not None
-        return Found(answer="yes", detail=self.identities.get_caller_identity().get("Arn", ""))
+        return Found(
+            answer="yes", detail=aws_session.part(aws_session.asked(self.identities.get_caller_identity), "Arn")
+        )
 
     def _head(self) -> Found:
         """Is the bucket there, and where the settings say? An answer of 403 tells nothing, it has no body."""
@@ -137,13 +139,17 @@ class BucketChecks:
 
     def _public_access(self) -> Found:
         """Is public access blocked in all four ways?"""
-        block = self.client.get_public_access_block(Bucket=self.bucket)["PublicAccessBlockConfiguration"]
+        block = aws_session.part(
+            self.client.get_public_access_block(Bucket=self.bucket), "PublicAccessBlockConfiguration"
+        )
         off = sorted(name for name, on in block.items() if not on)
         return Found(answer="no" if off else "yes", detail=f"off: {', '.join(off)}" if off else "")
 
     def _policy_status(self) -> Found:
         """Does the bucket policy keep it from the public?"""
-        public = self.client.get_bucket_policy_status(Bucket=self.bucket)["PolicyStatus"].get("IsPublic")
+        public = aws_session.part(self.client.get_bucket_policy_status(Bucket=self.bucket), "PolicyStatus").get(
+            "IsPublic"
+        )
         return Found(answer="no" if public else "yes", detail="the bucket policy makes it public" if public else "")
 
     def _cors(self) -> Found:
@@ -163,8 +169,9 @@ class BucketChecks:
 
     def _encryption(self) -> Found:
         """Is there a default encryption? The detail names its key, which may be what denies a PUT."""
-        answer = self.client.get_bucket_encryption(Bucket=self.bucket)["ServerSideEncryptionConfiguration"]
-        used = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in answer.get("Rules", ())]
+        answer = self.client.get_bucket_encryption(Bucket=self.bucket)
+        rules = aws_session.part(answer, "ServerSideEncryptionConfiguration").get("Rules", ())
+        used = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in rules]
         shown = [" ".join(filter(None, (one.get("SSEAlgorithm"), one.get("KMSMasterKeyID")))) for one in used]
         return Found(answer="yes" if used else "no", detail=", ".join(shown))
 

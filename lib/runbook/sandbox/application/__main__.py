@@ -38,11 +38,11 @@ class _Director:
         match request.method, request.path.removeprefix(PATH):
             case "PATCH", "":
                 try:
-                    self._backend.stage = Stage.model_validate(self._backend.stage.model_dump() | request.json())
+                    self._backend.enact(Stage.model_validate(self._backend.stage.model_dump() | request.json()))
                 except ValidationError as error:
                     return answer(400, {"error": str(error)})
             case "DELETE", "":
-                self._backend.stage = Stage()
+                self._backend.enact(Stage())
             case "POST", "/reconnect":
                 await self._backend.database.close_idle()
             case "POST", "/rewrite":

@@ -10,13 +10,14 @@ import hmac
 import json
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from runbook.sandbox.application import http1
 from runbook.sandbox.application.database import Database
-from runbook.sandbox.application.stage import Stage
+from runbook.sandbox.application.stage import Failure, Stage
 
 STRIPE_HOST = "api.stripe.com"
 SENTRY_PROJECT = "1"
@@ -62,13 +63,14 @@ class Upstream:
 
 
 class Backend:
-    """The shared part of the application; ``stage`` is replaced as a whole when it changes."""
+    """The shared part of the application; ``stage`` is replaced as a whole."""
 
     def __init__(self, configuration: Configuration) -> None:
         import redis.asyncio
 
         self.configuration = configuration
         self.stage = Stage()
+        self._concerned: Counter[Failure] = Counter()
         self.database = Database(configuration.database_dsn)
         self.redis: Any = redis.asyncio.from_url(configuration.redis_url, socket_timeout=2, socket_connect_timeout=2)
         self.client = http1.Client()
@@ -77,6 +79,17 @@ class Backend:
         self._presigners: dict[tuple[str, str, str], Any] = {}
         self._reports: set[asyncio.Task[None]] = set()
         self._reported_at = 0.0
+
+    def enact(self, stage: Stage) -> None:
+        """Behave like that from now on."""
+        self.stage = stage
+        self._concerned.clear()
+
+    def meets(self, failure: Failure) -> bool:
+        """Whether the next request that this failure concerns is one of its share; they are evenly spread."""
+        self._concerned[failure] += 1
+        number = self._concerned[failure]
+        return int(number * failure.share + 1e-9) > int((number - 1) * failure.share + 1e-9)
 
     async def rows(self, statement: str, *parameters: Any) -> list[Any]:
         """Run one statement on whichever database is configured now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,7 +55,6 @@ class Instance:
         self._works = asyncio.Semaphore(1)
         self._waiting = 0
         self._served = _Served()
-        self._counters = {position: itertools.count(1) for position in range(8)}
         self._routes: Mapping[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
             ("GET", "/api/content"): self._browse,
             ("GET", "/api/content/:id"): self._show,
@@ -122,11 +120,9 @@ class Instance:
         self._backend.report(message, release=self.release, transaction=f"{request.method} {route}", user=user)
 
     def _fail_as_staged(self, route: str) -> None:
-        for position, failure in enumerate(self._backend.stage.failures):
-            if self._concerns(failure, route):
-                number = next(self._counters[position])
-                if int(number * failure.share) > int((number - 1) * failure.share):
-                    raise Failed(500, failure.message)
+        for failure in self._backend.stage.failures:
+            if self._concerns(failure, route) and self._backend.meets(failure):
+                raise Failed(500, failure.message)
 
     def _concerns(self, failure: Failure, route: str) -> bool:
         return (

@@ -16,10 +16,21 @@ def no_connection_left(scene: Scene, *, application: str = "reporting") -> None:
     production = scene.production
     # Who reconnects all the time would keep the last slots from the other.
     with production.nobody_there():
-        production.new_connections(with_worker=True)
-        scene.sessions(patient.USABLE, "web", application)
+        production.no_connections()
+        _take_every_slot(scene, application)
     production.failing(0.3)
     production.fill_window()
+
+
+def _take_every_slot(scene: Scene, application: str) -> None:
+    """Sessions until one is refused: the scene's own connections count as well."""
+    import psycopg
+
+    for _ in range(patient.MAX_CONNECTIONS):
+        try:
+            scene.session("web", application)
+        except psycopg.OperationalError:
+            return
 
 
 @fault("E04", "database read-only", scaled=QUICK)

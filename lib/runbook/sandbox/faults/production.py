@@ -57,11 +57,18 @@ class Production:
         """Change the application or its traffic; see :class:`~runbook.sandbox.application.stage.Stage`."""
         self._application.change(**stage)
 
-    def new_connections(self, *, with_worker: bool = False) -> None:
+    def new_connections(self) -> None:
         """Make the application open its connections to the database anew."""
         self._application.reconnect()
-        for name in (APPLICATION_NAME, *((WORKER_NAME,) if with_worker else ())):
-            self._scene.terminate_application(name)
+        self._scene.terminate_application(APPLICATION_NAME)
+
+    def no_connections(self) -> None:
+        """End the connections of the application and its worker, while nobody uses them; returns when they are gone."""
+        self.new_connections()
+        self._scene.terminate_application(WORKER_NAME)
+        names = f"'{APPLICATION_NAME}', '{WORKER_NAME}'"
+        query = f"SELECT count(*) FROM pg_stat_activity WHERE application_name IN ({names})"
+        self._scene.wait_until(lambda: not self._scene.count(query), "the application's sessions to end")
 
     @contextmanager
     def nobody_there(self) -> Iterator[None]:
@@ -70,7 +77,8 @@ class Production:
         self.change(requests_per_second=0)
         self.stop_uploads()
         self._scene.wait_until(lambda: not self._application.state()["lately"]["requests"], "the last request to end")
-        self._scene.wait_until(self._is_idle, "the queue to be empty")
+        under_way = "SELECT count(*) FROM content WHERE id LIKE 'upload-%' AND status IN ('UPLOADING', 'PROCESSING')"
+        self._scene.wait_until(lambda: not self._scene.count(under_way), "the last upload to end")
         yield
         self.change(requests_per_second=usual.requests_per_second, uploads_per_second=usual.uploads_per_second)
 

@@ -112,7 +112,9 @@ class BucketChecks:
     def _identity(self) -> Found:
         """Does the credential belong to somebody?"""
         assert self.identities is not None
-        return Found(answer="yes", detail=self.identities.get_caller_identity().get("Arn", ""))
+        return Found(
+            answer="yes", detail=aws_session.part(aws_session.asked(self.identities.get_caller_identity), "Arn")
+        )
 
     def _head(self) -> Found:
         """Is the bucket there, and where the settings say? An answer of 403 tells nothing, it has no body."""

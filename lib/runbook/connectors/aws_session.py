@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -121,9 +121,17 @@ def errors() -> tuple[type[Exception], ...]:
 
 def part(answer: Mapping[str, Any], name: str) -> Any:
     """What an answer carries under ``name``; :class:`~runbook.connectors.http.Malformed` where that is missing."""
-    if name not in answer:
+    if not answer.get(name):
         raise Malformed(f"no {name} in it")
     return answer[name]
+
+
+def asked(operation: Callable[..., Mapping[str, Any]], **arguments: Any) -> Mapping[str, Any]:
+    """The answer to an operation of an XML service; the SDK's parser has a ``KeyError`` for XML of another form."""
+    try:
+        return operation(**arguments)
+    except KeyError as error:
+        raise Malformed(f"no {error} in it") from None
 
 
 def code_and_status(error: Exception) -> tuple[str, int | None, str]:

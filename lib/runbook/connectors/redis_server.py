@@ -112,7 +112,7 @@ class Session:
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=LIMIT_SECONDS - 1,
             retry=Retry(NoBackoff(), 0),
-            max_connections=1,
+            **_unannounced(),
         )
         self.round_trips = 0
 
@@ -130,6 +130,8 @@ class Session:
         redis.RedisError
             No connection came about, or it broke.
         """
+        import redis
+
         if not commands:
             return []
         pipeline: Any = self._redis.pipeline(transaction=False)
@@ -138,7 +140,29 @@ class Session:
         for command in [*naming, *commands]:
             pipeline.execute_command(*command)
         self.round_trips += 1
-        return list(pipeline.execute(raise_on_error=False))[len(naming) :]
+        try:
+            return list(pipeline.execute(raise_on_error=False))[len(naming) :]
+        except redis.ConnectionError as error:
+            if naming and not error_code(error) and not connection_error(error)[0]:
+                self._turned_away()
+            raise
+
+    def _turned_away(self) -> None:
+        """Raise what a server says that closes at once; the library's pool takes it for noise on the line."""
+        connection: Any = self._redis.connection_pool.make_connection()
+        try:
+            connection.connect()
+            connection.send_command("PING")
+            connection.read_response()
+        finally:
+            connection.disconnect()
+
+
+def _unannounced() -> dict[str, None]:
+    """Keeps the library from telling its own name and version first, which takes two round trips."""
+    import redis
+
+    return {"driver_info": None} if hasattr(redis, "DriverInfo") else {"lib_name": None, "lib_version": None}
 
 
 class RedisServer(RedisConnector):

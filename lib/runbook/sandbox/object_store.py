@@ -197,9 +197,10 @@ def _put_signature_into_headers(environ: WSGIEnvironment, key_id: str, secret: s
     S3SigV4Auth(Credentials(key_id, secret), "s3", REGION).add_auth(request)
     for name, value in request.headers.items():
         environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
-    for name in ("QUERY_STRING", "RAW_URI", "REQUEST_URI"):
+    environ["QUERY_STRING"] = ""
+    for name in ("RAW_URI", "REQUEST_URI"):
         if name in environ:
-            environ[name] = "" if name == "QUERY_STRING" else environ["PATH_INFO"]
+            environ[name] = environ[name].partition("?")[0]
 
 
 def _furnish(url: str, bucket: str) -> dict[str, dict[str, str]]:

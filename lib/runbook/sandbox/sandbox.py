@@ -313,11 +313,10 @@ class Sandbox:
 
         url, token = _vendors_url(state), state["vendors"]["token"]
         known, sections = credentials.Credentials.of(token), credentials.settings(url, token)
-        # The application's content is all settled; what is uploaded from now on is in the works.
-        with self.superuser() as connection:
-            connection.execute(
-                "UPDATE content SET status = 'READY' WHERE status = 'PROCESSING' AND id LIKE 'content-%'"
-            )
+        if "application" not in state:
+            # The application's content is all settled; what is uploaded from now on is in the works.
+            with self.superuser() as connection:
+                connection.execute("UPDATE content SET status = 'READY' WHERE status = 'PROCESSING'")
         self._stack.settle(
             state,
             {

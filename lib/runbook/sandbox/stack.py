@@ -23,6 +23,7 @@ STORAGE_MODULE = "runbook.sandbox.object_store"
 #: Under this path of its port the object storage is told how to behave; no part of S3.
 STORAGE_CONTROL_PATH = "/-/sandbox"
 REGION = "us-east-1"
+_MODULES = {"application": APPLICATION_MODULE, "worker": WORKER_MODULE, "storage": STORAGE_MODULE}
 QUEUE = "video-transcoding"
 PREFIX = "bull"
 BUCKET = "acme-media"
@@ -51,11 +52,14 @@ class Stack:
 
     def launch(self, state: dict[str, Any]) -> None:
         """Start importing whatever does not run; nothing is waited for."""
+        if self._is_uprooted(state):
+            # They know the addresses of before.
+            self._end(state, "worker", "application")
         if not self._redis.is_running(state.get("redis", {}).get("pid")):
             state["redis"] = self._redis.start()
-        for name, module in (("storage", STORAGE_MODULE), ("application", APPLICATION_MODULE)):
-            if not processes.is_running(state.get(name, {}).get("pid"), module):
-                self._launched[name] = processes.launch(module, log=self._log(name), owned=self._owned)
+        for name in ("storage", "application"):
+            if not processes.is_running(state.get(name, {}).get("pid"), _MODULES[name]):
+                self._launched[name] = processes.launch(_MODULES[name], log=self._log(name), owned=self._owned)
         if not processes.is_running(state.get("worker", {}).get("pid"), WORKER_MODULE):
             state.setdefault("worker", {})["name"] = f"transcoder-{secrets.token_hex(4)}"
             self._launched["worker"] = self._launch_worker(state)
@@ -92,15 +96,7 @@ class Stack:
         for launched in self._launched.values():
             launched.abandon()
         self._launched.clear()
-        for name, module in (
-            ("worker", WORKER_MODULE),
-            ("application", APPLICATION_MODULE),
-            ("storage", STORAGE_MODULE),
-        ):
-            pid = state.get(name, {}).get("pid")
-            # moto's threads and a worker in the midst of a job need no orderly end; nothing of theirs is kept.
-            how = signal.SIGTERM if name == "application" else signal.SIGKILL
-            processes.end(pid, module, how=how)
+        self._end(state, "worker", "application", "storage")
         self._redis.end(state.get("redis", {}).get("pid"))
 
     def status(self, state: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
@@ -109,13 +105,9 @@ class Stack:
         found: dict[str, dict[str, Any] | None] = {
             "redis": {"pid": redis["pid"], "port": redis["port"]} if self._redis.is_running(redis.get("pid")) else None
         }
-        for name, module, key in (
-            ("storage", STORAGE_MODULE, "port"),
-            ("application", APPLICATION_MODULE, "front"),
-            ("worker", WORKER_MODULE, "name"),
-        ):
+        for name, key in (("storage", "port"), ("application", "front"), ("worker", "name")):
             facts = state.get(name, {})
-            runs = processes.is_running(facts.get("pid"), module)
+            runs = processes.is_running(facts.get("pid"), _MODULES[name])
             found[name] = {"pid": facts["pid"], key: facts[key]} if runs else None
         return found
 
@@ -203,6 +195,18 @@ class Stack:
         }
 
     # -- helpers --------------------------------------------------------------------------------
+
+    def _is_uprooted(self, state: Mapping[str, Any]) -> bool:
+        """Whether what the application stands on is gone."""
+        storage = processes.is_running(state.get("storage", {}).get("pid"), STORAGE_MODULE)
+        return not storage or not self._redis.is_running(state.get("redis", {}).get("pid"))
+
+    @staticmethod
+    def _end(state: Mapping[str, Any], *names: str) -> None:
+        for name in names:
+            # moto's threads and a worker in the midst of a job need no orderly end; nothing of theirs is kept.
+            how = signal.SIGTERM if name == "application" else signal.SIGKILL
+            processes.end(state.get(name, {}).get("pid"), _MODULES[name], how=how)
 
     def _application_arguments(self, state: Mapping[str, Any], surroundings: Mapping[str, Any]) -> dict[str, Any]:
         key = state["storage"]["keys"]["app"]

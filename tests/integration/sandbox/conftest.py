@@ -1,4 +1,4 @@
-"""One sandbox for all tests of this room; each test leaves it clean, which the faults check themselves."""
+"""Two sandboxes for all tests of this room; each test leaves them clean, which the faults check themselves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from runbook.sandbox import Sandbox
+from runbook.sandbox.sandbox import DATABASE
 
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with Sandbox(tmp_path_factory.mktemp("sandbox") / "s", owned=True) as instance:
+    """A patient and the vendors."""
+    with Sandbox(tmp_path_factory.mktemp("sandbox") / "s", systems=DATABASE, owned=True) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """The same with the application and all that it uses."""
+    with Sandbox(tmp_path_factory.mktemp("application") / "s", owned=True) as instance:
         yield instance

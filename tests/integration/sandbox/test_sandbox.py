@@ -13,6 +13,7 @@ import pytest
 from runbook import settings as settings_module
 from runbook.errors import SandboxError
 from runbook.sandbox import Sandbox, as_environment, as_toml
+from runbook.sandbox.sandbox import DATABASE
 
 
 def ask(dsn: str, query: str) -> object:
@@ -37,6 +38,14 @@ def processes_mentioning(path: Path) -> list[int]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    """A zombie has no command line."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 def test_up_is_found_by_another_process_and_down_leaves_neither_process_nor_file(tmp_path: Path) -> None:
     directory = tmp_path / "s"
     code = "import sys; from pathlib import Path; from runbook.sandbox import Sandbox; Sandbox(Path(sys.argv[1])).up()"
@@ -44,24 +53,25 @@ def test_up_is_found_by_another_process_and_down_leaves_neither_process_nor_file
     sandbox = Sandbox(directory)
     status = sandbox.status()
     assert status["up"]
-    simulator = status["vendors"]["pid"]
+    pids = {facts["pid"] for facts in status.values() if isinstance(facts, dict)}
+    assert len(pids) == len(("patient", "vendors", "redis", "storage", "application", "worker"))
     assert ask(sandbox.settings()["postgres"]["dsn"], "SELECT count(*) FROM content") == 3000
     sandbox.down()
     assert not directory.exists()
     assert processes_mentioning(directory) == []
-    assert not Path(f"/proc/{simulator}/cmdline").exists() or not Path(f"/proc/{simulator}/cmdline").read_bytes()
+    assert not [pid for pid in pids if is_alive(pid)]
     assert Sandbox(directory).status()["up"] is False
 
 
 def test_up_twice_keeps_what_runs(tmp_path: Path) -> None:
-    with Sandbox(tmp_path / "s", owned=True) as sandbox:
+    with Sandbox(tmp_path / "s", systems=DATABASE, owned=True) as sandbox:
         before = sandbox.status()
-        assert Sandbox(tmp_path / "s").up().status() == before
+        assert Sandbox(tmp_path / "s", systems=DATABASE).up().status() == before
         assert ask(sandbox.dsn("web"), "SELECT 1") == 1
 
 
 def test_two_sandboxes_side_by_side(sandbox: Sandbox, tmp_path: Path) -> None:
-    with Sandbox(tmp_path / "second", owned=True) as second:
+    with Sandbox(tmp_path / "second", systems=DATABASE, owned=True) as second:
         assert second.port != sandbox.port
         assert ask(second.dsn("web"), "SELECT 1") == 1
     assert sandbox.status()["up"]
@@ -142,7 +152,7 @@ def test_passwords_are_in_private_files_only(sandbox: Sandbox) -> None:
 
 
 def test_a_fault_injected_by_one_process_is_healed_by_another(tmp_path: Path) -> None:
-    with Sandbox(tmp_path / "s", owned=True) as sandbox:
+    with Sandbox(tmp_path / "s", systems=DATABASE, owned=True) as sandbox:
         code = (
             "import sys; from pathlib import Path; from runbook.sandbox import Sandbox;"
             "Sandbox(Path(sys.argv[1])).inject('P06')"
@@ -159,7 +169,7 @@ def test_a_fault_injected_by_one_process_is_healed_by_another(tmp_path: Path) ->
 
 
 def test_down_ends_an_injected_fault(tmp_path: Path) -> None:
-    sandbox = Sandbox(tmp_path / "s").up()
+    sandbox = Sandbox(tmp_path / "s", systems=DATABASE).up()
     sandbox.inject("P01")
     sandbox.down()
     assert not sandbox.directory.exists()
@@ -167,7 +177,10 @@ def test_down_ends_an_injected_fault(tmp_path: Path) -> None:
 
 
 def test_an_unknown_fault_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with Sandbox(tmp_path / "s", owned=True) as sandbox, pytest.raises(SandboxError, match=r"unknown fault 'P99'.*P01"):
+    with (
+        Sandbox(tmp_path / "s", systems=DATABASE, owned=True) as sandbox,
+        pytest.raises(SandboxError, match=r"unknown fault 'P99'.*P01"),
+    ):
         sandbox.inject("P99")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from runbook import catalog
 from runbook.execution.execute import RunRequest, execute
+from runbook.execution.kernels import KernelPool
 from runbook.reporting.archive import Archive
 from runbook.sandbox import Sandbox
 from runbook.settings import from_plain
@@ -30,11 +31,21 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield up
 
 
-def run(name: str, settings: dict[str, Any], place: Path, **parameters: Any) -> dict[str, Any]:
-    """One run in a kernel of its own; the result document."""
-    quick = {"samples": 1} if "samples" in catalog.load(name).parameters else {}
-    request = RunRequest(run_id=new_run_id(), runbook=name, parameters=quick | parameters)
-    return execute(request, from_plain(settings), archive=Archive(place))
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs a runbook with these settings on a warm kernel; gives the result document."""
+    with KernelPool(1) as pool:
+        assert pool.wait_ready()
+
+        def once(name: str, settings: dict[str, Any], place: Path, **parameters: Any) -> dict[str, Any]:
+            quick = {"samples": 1} if "samples" in catalog.load(name).parameters else {}
+            request = RunRequest(run_id=new_run_id(), runbook=name, parameters=quick | parameters)
+            return execute(request, from_plain(settings), archive=Archive(place), pool=pool)
+
+        yield once
 
 
 def cell_errors(result: dict[str, Any]) -> list[str]:
@@ -49,7 +60,7 @@ def cell_errors(result: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda runbook: runbook.name)
 def test_with_nothing_configured_it_ends_undetermined_and_says_what_it_did_not_check(
-    runbook: catalog.Runbook, tmp_path: Path
+    runbook: catalog.Runbook, run: Run, tmp_path: Path
 ) -> None:
     result = run(runbook.name, {}, tmp_path)
     assert (result["state"], result["outcome"], cell_errors(result)) == ("succeeded", "undetermined", [])
@@ -78,7 +89,7 @@ def test_with_nothing_configured_it_ends_undetermined_and_says_what_it_did_not_c
 )
 @pytest.mark.parametrize("name", ON_APPLICATION)
 def test_vendors_that_answer_badly_are_named_and_harm_nothing_else(
-    name: str, failure: dict[str, Any], states: set[str], sandbox: Sandbox, tmp_path: Path
+    name: str, failure: dict[str, Any], states: set[str], sandbox: Sandbox, run: Run, tmp_path: Path
 ) -> None:
     try:
         for vendor in VENDORS:
@@ -97,7 +108,7 @@ def test_vendors_that_answer_badly_are_named_and_harm_nothing_else(
 @pytest.mark.parametrize(
     "user_id", ["'; drop table content; --", "$(reboot)", "`id`", "-rf /", "<script>alert(1)</script>"]
 )
-def test_a_hostile_user_id_is_data_everywhere(user_id: str, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_hostile_user_id_is_data_everywhere(user_id: str, sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
     def rows() -> int:
         with sandbox.superuser() as admin:
             counted = admin.execute("SELECT count(*) FROM content WHERE title LIKE 'Title %'").fetchone()

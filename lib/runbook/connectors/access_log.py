@@ -1,8 +1,8 @@
 """Lines of an access log as requests: JSON, one object a line, or nginx's ``combined``; bad lines are counted, never
 an error.
 
-Query strings are dropped and ids in paths replaced before anybody sees them: they are people's data. What a line does
-not carry is ``None``, which is *unknown*.
+Query strings are dropped before anybody sees them: they are people's data. What a line does not carry is ``None``,
+which is *unknown*.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+from runbook.connectors.routes import without_query
 
 MAX_LINE_BYTES = 65_536
 """A longer line is no request."""
@@ -46,7 +48,7 @@ class Request(NamedTuple):
     client: str | None
     user: str | None
     method: str | None
-    #: As logged, without its query; :func:`route` makes it presentable.
+    #: As logged, without its query; :mod:`runbook.connectors.routes` makes it presentable.
     path: str | None
     release: str | None
     instance: str | None
@@ -184,7 +186,7 @@ class Parser:
             _text(client),
             _text(user),
             _text(method),
-            _without_query(target) if target is not None else None,
+            without_query(target) if target is not None else None,
             _text(release),
             _text(instance),
             _text(upstream[0]),
@@ -231,7 +233,7 @@ def _from_combined(text: str) -> Request | None:
         _text(match["client"]),
         _text(user) if user is not None else None,
         method if known else None,
-        _without_query(path[:MAX_TEXT]) if known else None,
+        without_query(path[:MAX_TEXT]) if known else None,
         None,
         None,
         None,
@@ -321,46 +323,6 @@ def _text(value: Any) -> str | None:
 def _dashed(value: Any) -> str | None:
     """The same where nothing says something too: ``-``."""
     return None if value is _ABSENT else _text(value) or "-"
-
-
-def _without_query(target: str) -> str:
-    return _QUERY.split(target, maxsplit=1)[0]
-
-
-_QUERY = re.compile(r"[?#;]")
-
-
-# -- routes -----------------------------------------------------------------------------------------------------------
-
-_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
-_ID = re.compile(
-    r"""
-      [0-9]+ | [0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}
-    | (?=[^0-9]*[0-9])[0-9a-fA-F]{8,} | [0-9a-fA-F]{24,}      # hexadecimal
-    | c[a-z0-9]{24} | [0-9A-HJKMNP-TV-Z]{26}                  # cuid, ULID
-    | (?=(?:[^0-9]*[0-9]){2})[A-Za-z0-9_-]{16,}               # any other long mix of letters and digits
-    | [A-Za-z]{1,10}[_-](?=(?:[A-Za-z_-]*[0-9]){2})[A-Za-z0-9_-]{4,} # prefixed: user_1a2b3c
-    | (?=(?:[^0-9]*[0-9]){4})[A-Za-z0-9_-]{8,}
-    | .*(?:@|%[0-9A-Fa-f]{2}|[^\x21-\x7e]).* | .{41,}
-    """,
-    re.VERBOSE,
-)
-MAX_SEGMENTS = 8
-
-
-@lru_cache(maxsize=65_536)
-def route(path: str) -> str:
-    """A path as a route: ids become ``:id``, the query is gone, so that requests of one kind fall together."""
-    path = _ORIGIN.sub("", _without_query(path), count=1) or "/"
-    segments = [segment for segment in path.split("/") if segment]
-    return "/" + "/".join(map(_named, segments[:MAX_SEGMENTS])) + ("/…" if len(segments) > MAX_SEGMENTS else "")
-
-
-def _named(segment: str) -> str:
-    """A segment of a path without what is an id in it, also between dots: ``app.3f2a9c1b.js``."""
-    if _ID.fullmatch(segment):
-        return ":id"
-    return ".".join(":id" if _ID.fullmatch(part) else part for part in segment.split("."))
 
 
 # -- upstreams --------------------------------------------------------------------------------------------------------

@@ -92,7 +92,8 @@ class Aws(Connector):
 
     def _group(self) -> Fetched:
         name = self._section.autoscaling_group
-        answer = self._client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])
+        client = self._client("autoscaling")
+        answer = aws_session.asked(client.describe_auto_scaling_groups, AutoScalingGroupNames=[name])
         groups = answer.get("AutoScalingGroups", ())
         if not groups:
             reason = f"no autoscaling group {name} in {self._section.region}"
@@ -103,7 +104,10 @@ class Aws(Connector):
 def _service_row(found: Mapping[str, Any], cluster: str) -> dict[str, Any]:
     deployments = [_deployment(one) for one in found.get("deployments", ())]
     primary = next((one for one in deployments if one["status"] == "PRIMARY"), None)
-    events = sorted(found.get("events", ()), key=lambda event: event["createdAt"], reverse=True)[:MAX_EVENTS]
+    events = [
+        {"at": _iso(event.get("createdAt")), "message": event.get("message", "")} for event in found.get("events", ())
+    ]
+    events.sort(key=lambda event: event["at"] or "", reverse=True)
     return {
         "cluster": cluster,
         "service": found.get("serviceName"),
@@ -114,7 +118,7 @@ def _service_row(found: Mapping[str, Any], cluster: str) -> dict[str, Any]:
         "rollout_reason": primary["rollout_reason"] if primary else None,
         "failed_tasks": primary["failed_tasks"] if primary else None,
         "deployments": deployments,
-        "events": [{"at": _iso(event["createdAt"]), "message": event.get("message", "")} for event in events],
+        "events": events[:MAX_EVENTS],
     }
 
 

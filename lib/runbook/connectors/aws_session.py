@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 from runbook.connectors.base import Failure
-from runbook.connectors.http import connection_error
+from runbook.connectors.http import Malformed, connection_error
 from runbook.result import ReadingState
 
 CONNECT_SECONDS = 3.0
@@ -75,11 +78,13 @@ def client(
              "metadata_service_num_attempts": (None, None, 1, int)}  # fmt: skip
     # Making clients is not thread-safe in botocore, using them is.
     with _CREATING:
+        below = botocore.session.Session(session_vars=nowhere | short if named else short)
+        below.register_component("data_loader", _service_models())
         session = boto3.session.Session(
             aws_access_key_id=access_key_id or None,
             aws_secret_access_key=secret_access_key or None,
             region_name=region,
-            botocore_session=botocore.session.Session(session_vars=nowhere | short if named else short),
+            botocore_session=below,
         )
         return session.client(
             service,
@@ -98,20 +103,45 @@ def client(
         )
 
 
+@cache
+def _service_models() -> Any:
+    """The descriptions of the services, which take long to read, once for this process."""
+    from botocore.loaders import Loader
+
+    return Loader()
+
+
 def errors() -> tuple[type[Exception], ...]:
     """What the SDK raises when the system, and not we, are at fault."""
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.parsers import ResponseParserError
 
-    return (BotoCoreError, ClientError, HTTPClientError, OSError)
+    return (BotoCoreError, ClientError, HTTPClientError, ResponseParserError, ParseError, Malformed, OSError)
+
+
+def part(answer: Mapping[str, Any], name: str) -> Any:
+    """What an answer carries under ``name``; :class:`~runbook.connectors.http.Malformed` where that is missing."""
+    if not answer.get(name):
+        raise Malformed(f"no {name} in it")
+    return answer[name]
+
+
+def asked(operation: Callable[..., Mapping[str, Any]], **arguments: Any) -> Mapping[str, Any]:
+    """The answer to an operation of an XML service; the SDK's parser has a ``KeyError`` for XML of another form."""
+    try:
+        return operation(**arguments)
+    except KeyError as error:
+        raise Malformed(f"no {error} in it") from None
 
 
 def code_and_status(error: Exception) -> tuple[str, int | None, str]:
     """Code, HTTP status and message of an error; for one without an answer the code is ``connect:…``, no status.
 
     ``connect:ECONNREFUSED``, ``connect:DNS``, ``connect:TLS``, ``connect:TIMEOUT`` (no connection, or no answer over
-    it), ``connect:ECONNRESET`` …; without a credential at hand ``NoCredentials``.
+    it), ``connect:ECONNRESET`` …; ``NoCredentials`` without one at hand, ``Malformed`` for what is no answer of AWS.
     """
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, exceptions.ClientError):
         said = error.response.get("Error", {})
@@ -124,6 +154,8 @@ def code_and_status(error: Exception) -> tuple[str, int | None, str]:
     if isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError | OSError):
         code, reason = connection_error(error)
         return f"connect:{'TLS' if code.startswith('TLS') else code or 'BROKEN'}", None, reason
+    if isinstance(error, ResponseParserError | ParseError | Malformed):
+        return "Malformed", None, "the answer is not of the documented form"
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return "NoCredentials", None, str(error)
     return type(error).__name__, None, str(error)

@@ -71,9 +71,11 @@ class Found:
 class BucketChecks:
     """The checks of one bucket with one credential."""
 
-    #: An S3 client, and an STS client where the service has one.
+    #: An S3 client, and an STS client where the service is Amazon's.
     client: Any
     identities: Any | None
+    #: Whether it is R2, which lacks some calls.
+    r2: bool
     bucket: str
     #: Without slashes at its ends.
     prefix: str
@@ -101,7 +103,7 @@ class BucketChecks:
         return [by_step[step] for step in STEPS]
 
     def _asked(self, step: str, check: Callable[[], Found]) -> dict[str, Any]:
-        if self.identities is None and step in NOT_IN_R2:
+        if self.r2 and step in NOT_IN_R2:
             return _unasked(step, "R2 does not implement this call", code="NotImplemented")
         began = time.perf_counter()
         found = _answered(step, check)
@@ -111,8 +113,11 @@ class BucketChecks:
 
     def _identity(self) -> Found:
         """Does the credential belong to somebody?"""
-        assert self.identities is not None
-        return Found(answer="yes", detail=self.identities.get_caller_identity().get("Arn", ""))
+        if self.identities is None:
+            return Found(answer="cannot tell", detail="not asked: only Amazon's storage has such a service")
+        return Found(
+            answer="yes", detail=aws_session.part(aws_session.asked(self.identities.get_caller_identity), "Arn")
+        )
 
     def _head(self) -> Found:
         """Is the bucket there, and where the settings say? An answer of 403 tells nothing, it has no body."""
@@ -137,13 +142,17 @@ class BucketChecks:
 
     def _public_access(self) -> Found:
         """Is public access blocked in all four ways?"""
-        block = self.client.get_public_access_block(Bucket=self.bucket)["PublicAccessBlockConfiguration"]
+        block = aws_session.part(
+            self.client.get_public_access_block(Bucket=self.bucket), "PublicAccessBlockConfiguration"
+        )
         off = sorted(name for name, on in block.items() if not on)
         return Found(answer="no" if off else "yes", detail=f"off: {', '.join(off)}" if off else "")
 
     def _policy_status(self) -> Found:
         """Does the bucket policy keep it from the public?"""
-        public = self.client.get_bucket_policy_status(Bucket=self.bucket)["PolicyStatus"].get("IsPublic")
+        public = aws_session.part(self.client.get_bucket_policy_status(Bucket=self.bucket), "PolicyStatus").get(
+            "IsPublic"
+        )
         return Found(answer="no" if public else "yes", detail="the bucket policy makes it public" if public else "")
 
     def _cors(self) -> Found:
@@ -163,8 +172,9 @@ class BucketChecks:
 
     def _encryption(self) -> Found:
         """Is there a default encryption? The detail names its key, which may be what denies a PUT."""
-        answer = self.client.get_bucket_encryption(Bucket=self.bucket)["ServerSideEncryptionConfiguration"]
-        used = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in answer.get("Rules", ())]
+        answer = self.client.get_bucket_encryption(Bucket=self.bucket)
+        rules = aws_session.part(answer, "ServerSideEncryptionConfiguration").get("Rules", ())
+        used = [rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in rules]
         shown = [" ".join(filter(None, (one.get("SSEAlgorithm"), one.get("KMSMasterKeyID")))) for one in used]
         return Found(answer="yes" if used else "no", detail=", ".join(shown))
 
@@ -234,7 +244,7 @@ def _answered(step: str, check: Callable[[], Found]) -> Found:
         else:
             answer = _meaning(step, code, status)
         return Found(answer=answer, detail=said, code=code, http_status=status)
-    return found if found.http_status else replace(found, http_status=200)
+    return found if found.http_status or found.answer == "cannot tell" else replace(found, http_status=200)
 
 
 def _meaning(step: str, code: str, status: int | None) -> Answer:

@@ -84,7 +84,7 @@ class BullQueue(RedisConnector):
 
         def all_at_once(session: Session) -> Fetched:
             found.update(_together(session, steps))
-            return _got(found["queue_state"])
+            return _outcome(found["queue_state"])
 
         first = self.ask("queue_state", self._query("queue_state"), all_at_once)
         same = Failure(state=first.state, reason=first.reason, code=first.code)
@@ -93,10 +93,10 @@ class BullQueue(RedisConnector):
     def _known_already(self, name: str, outcome: Fetched | Exception | None, otherwise: Failure) -> Reading:
         if outcome is None:
             return self.missing(name, self._query(name), otherwise)
-        return self.ask(name, self._query(name), lambda _: _got(outcome))
+        return self.ask(name, self._query(name), lambda _: _outcome(outcome))
 
     def _one(self, name: str, steps: Steps) -> Reading:
-        return self.ask(name, self._query(name), lambda session: _got(_together(session, {name: steps})[name]))
+        return self.ask(name, self._query(name), lambda session: _outcome(_together(session, {name: steps})[name]))
 
     def _query(self, name: str) -> str:
         what = {
@@ -217,6 +217,12 @@ def _together(session: Session, steps: Mapping[str, Steps]) -> dict[str, Fetched
                 found[name] = error
         answers = session.batch([command for batch in batches.values() for command in batch])
         due = {name: [answers.pop(0) for _ in batch] for name, batch in batches.items()}
+    return found
+
+
+def _outcome(found: Fetched | Exception) -> Fetched:
+    if isinstance(found, Exception):
+        raise found
     return found
 
 
@@ -376,4 +382,7 @@ def _seconds(milliseconds: float) -> float:
 def _iso(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError, OSError):  # no time of this world
+        return None

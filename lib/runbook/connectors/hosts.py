@@ -95,7 +95,7 @@ class Hosts(Connector):
 
     def _asked(self, argv: list[str], limit_seconds: float) -> list[Answer]:
         """The answers of all hosts, in the order of the settings."""
-        return asyncio.run(self._fan_out(argv, limit_seconds))
+        return ssh.run(self._fan_out(argv, limit_seconds))
 
     async def _fan_out(self, argv: list[str], limit_seconds: float) -> list[Answer]:
         turns = asyncio.Semaphore(AT_ONCE)

@@ -6,7 +6,6 @@ the place where the wanted time begins.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
 import threading
@@ -17,7 +16,6 @@ from pathlib import Path
 
 from runbook.connectors.access_log import Parsed, Parser
 from runbook.connectors.base import Failure, Unavailable
-from runbook.result import ReadingState
 
 MAX_BYTES = 64 * 1024 * 1024
 """More of a log's end than this is not read."""
@@ -61,6 +59,10 @@ class _Kept:
     end: int
     stretch: Stretch
 
+    def goes_on(self, log: _Local, begin: float) -> bool:
+        """Whether ``log`` is the same file, only longer, and what was read of it is enough."""
+        return self.file == log.file and self.begin <= begin and 0 <= log.size - self.end < MAX_BYTES
+
 
 class Log:
     """A log that is looked at again and again: what was read of it on this host is not read a second time.
@@ -87,15 +89,12 @@ class Log:
             It cannot be read; carries the state.
         """
         if self._host:
-            return asyncio.run(_remote(self._host, self._path, begin, self._parser, limit_seconds))
+            from runbook.connectors import ssh
+
+            return ssh.run(_remote(self._host, self._path, begin, self._parser, limit_seconds))
         with self._lock, _Local(self._path) as log:
             kept = self._kept
-            if (
-                kept is not None
-                and kept.file == log.file
-                and kept.begin <= begin
-                and 0 <= log.size - kept.end < MAX_BYTES
-            ):
+            if kept is not None and kept.goes_on(log, begin):
                 data = log.bytes(kept.end, log.size)
                 new = self._parser.parse(data, since=kept.begin, from_line_start=True)
                 parsed = kept.stretch.parsed.continued(new, since=kept.begin)
@@ -219,11 +218,8 @@ def _unopened(error: OSError | ValueError) -> Failure:
 
 
 def _unread(status: int, said: bytes) -> Failure:
-    known: dict[int, Failure] = {
-        44: _unopened(FileNotFoundError()),
-        45: _NO_FILE,
-        46: _unopened(PermissionError()),
-    }
-    state: ReadingState = "unreachable"
+    known = {44: _unopened(FileNotFoundError()), 45: _NO_FILE, 46: _unopened(PermissionError())}
     words = said.decode("utf-8", "replace").strip().split("\n")[0]
-    return known.get(status) or Failure(state=state, reason=f"tail: exit status {status}: {words}", code=str(status))
+    return known.get(status) or Failure(
+        state="unreachable", reason=f"tail: exit status {status}: {words}", code=str(status)
+    )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +30,20 @@ LIMIT_SECONDS = 40.0
 PLAIN_LIMIT_SECONDS = 10.0
 MAX_UPLOADS = 1000
 
+MAX_TEXT_BYTES = 4096
+"""Of an answer to a request without a credential no more is read: enough for what an error says."""
+
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """An answer to a request without a credential."""
+
+    status: int
+    headers: httpx.Headers
+    #: How its body begins.
+    text: str
 
 
 class ObjectStorage(Connector):
@@ -131,12 +145,15 @@ class ObjectStorage(Connector):
 
     def _checks(self) -> Fetched:
         section = self._section
+        amazon = section.flavour == "aws" and not section.endpoint_url
         checks = BucketChecks(
             client=self._client(),
-            identities=self._client("sts") if section.flavour == "aws" else None,
+            # Another server's S3 address knows no STS: what it answered there would say nothing of the key.
+            identities=self._client("sts") if amazon else None,
+            r2=section.flavour == "r2",
             bucket=section.bucket,
             prefix=self._prefix,
-            region=section.region if section.flavour == "aws" and not section.endpoint_url else "",
+            region=section.region if amazon else "",
             origin=self._origin,
             canary=section.canary,
         )
@@ -150,15 +167,8 @@ class ObjectStorage(Connector):
             found += page.get("Uploads", ())
             if len(found) >= MAX_UPLOADS:
                 break
-        rows = [
-            {
-                "key_suffix": str(upload["Key"]).rpartition("/")[2],
-                "upload_id": upload["UploadId"],
-                "initiated": upload["Initiated"].astimezone(UTC).isoformat(timespec="seconds"),
-                "age_seconds": round((now - upload["Initiated"]).total_seconds()),
-            }
-            for upload in sorted(found, key=lambda upload: upload["Initiated"])
-        ]
+        rows = [_unfinished(upload, now) for upload in found]
+        rows.sort(key=lambda row: -(row["age_seconds"] or 0))
         more = f"there are more than {MAX_UPLOADS}" if len(rows) >= MAX_UPLOADS else ""
         return Fetched(value=rows[:MAX_UPLOADS], partial=more)
 
@@ -200,7 +210,7 @@ class ObjectStorage(Connector):
         return {
             "origin": self._origin,
             "method": method,
-            "http_status": answer.status_code,
+            "http_status": answer.status,
             "allowed": allowed,
             "allow_origin": origin,
             "allow_methods": methods,
@@ -208,20 +218,32 @@ class ObjectStorage(Connector):
         }
 
     @staticmethod
-    def _plain(method: str, url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    def _plain(method: str, url: str, headers: Mapping[str, str] | None = None) -> Plain:
         """A request without any credential, as a browser's preflight is one."""
         timeout = httpx.Timeout(aws_session.READ_SECONDS, connect=aws_session.CONNECT_SECONDS)
-        return httpx.request(method, url, headers=headers, timeout=timeout, follow_redirects=False)
+        with httpx.stream(method, url, headers=headers, timeout=timeout, follow_redirects=False) as answer:
+            begin = next(answer.iter_bytes(MAX_TEXT_BYTES), b"")
+            return Plain(status=answer.status_code, headers=answer.headers, text=begin.decode("utf-8", "replace"))
+
+
+def _unfinished(upload: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    begun = upload.get("Initiated")
+    return {
+        "key_suffix": str(upload.get("Key") or "").rpartition("/")[2],
+        "upload_id": upload.get("UploadId"),
+        "initiated": begun.astimezone(UTC).isoformat(timespec="seconds") if begun else None,
+        "age_seconds": round((now - begun).total_seconds()) if begun else None,
+    }
 
 
 def _allowed(
-    answer: httpx.Response, wanted: str, method: str, origin: str | None, methods: str | None
+    answer: Plain, wanted: str, method: str, origin: str | None, methods: str | None
 ) -> tuple[bool | None, str]:
     """Whether a browser would go on to send its request, and what speaks against it."""
-    status = answer.status_code
+    status = answer.status
     if status in (403, 405):
         return False, f"answered {status}" + (f": {said[1]}" if (said := _MESSAGE.search(answer.text)) else "")
-    if not answer.is_success:
+    if not 200 <= status < 300:
         return None, f"answered {status}, which says nothing of CORS"
     if origin not in ("*", wanted):
         return False, "another origin is allowed" if origin else "no origin is allowed"

@@ -112,7 +112,7 @@ class Session:
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=LIMIT_SECONDS - 1,
             retry=Retry(NoBackoff(), 0),
-            max_connections=1,
+            **_unannounced(),
         )
         self.round_trips = 0
 
@@ -130,6 +130,8 @@ class Session:
         redis.RedisError
             No connection came about, or it broke.
         """
+        import redis
+
         if not commands:
             return []
         pipeline: Any = self._redis.pipeline(transaction=False)
@@ -138,7 +140,29 @@ class Session:
         for command in [*naming, *commands]:
             pipeline.execute_command(*command)
         self.round_trips += 1
-        return list(pipeline.execute(raise_on_error=False))[len(naming) :]
+        try:
+            return list(pipeline.execute(raise_on_error=False))[len(naming) :]
+        except redis.ConnectionError as error:
+            if naming and not error_code(error) and not connection_error(error)[0]:
+                self._turned_away()
+            raise
+
+    def _turned_away(self) -> None:
+        """Raise what a server says that closes at once; the library's pool takes it for noise on the line."""
+        connection: Any = self._redis.connection_pool.make_connection()
+        try:
+            connection.connect()
+            connection.send_command("PING")
+            connection.read_response()
+        finally:
+            connection.disconnect()
+
+
+def _unannounced() -> dict[str, None]:
+    """Keeps the library from telling its own name and version first, which takes two round trips."""
+    import redis
+
+    return {"driver_info": None} if hasattr(redis, "DriverInfo") else {"lib_name": None, "lib_version": None}
 
 
 class RedisServer(RedisConnector):
@@ -149,8 +173,8 @@ class RedisServer(RedisConnector):
     def ping(self) -> Reading:
         """``redis_ping``: ``{answer, milliseconds}``; connecting counts.
 
-        A server that answers with an error is there and in trouble: the reading is partial, its code is the error's
-        first word (``LOADING``, ``MISCONF``, ``BUSY``), the answer ``None``.
+        A server that answers with an error is there and in trouble: the reading is partial and without a value, its
+        code is the error's first word (``LOADING``, ``MISCONF``, ``BUSY``).
         """
         return self.ask("redis_ping", "PING", _ping)
 
@@ -161,17 +185,13 @@ class RedisServer(RedisConnector):
 
 def _ping(session: Session) -> Fetched:
     began = time.perf_counter()
-    answer = session.batch([("PING",)])[0]
-    value = {"answer": None, "milliseconds": round((time.perf_counter() - began) * 1000, 2)}
-    if isinstance(answer, Exception):
-        return _in_trouble(answer, value)
-    return Fetched(value=value | {"answer": "PONG" if answer in (True, "PONG") else str(answer)})
+    answer = _answered(session.batch([("PING",)])[0])
+    milliseconds = round((time.perf_counter() - began) * 1000, 2)
+    return Fetched(value={"answer": "PONG" if answer in (True, "PONG") else str(answer), "milliseconds": milliseconds})
 
 
 def _info(session: Session) -> Fetched:
-    answer = session.batch([("INFO",)])[0]
-    if isinstance(answer, Exception):
-        return _in_trouble(answer, None)
+    answer = _answered(session.batch([("INFO",)])[0])
     row = {"version": answer.get("redis_version"), **{key: answer.get(key) for key in _INFO}}
     row["loading"] = None if row["loading"] is None else bool(row["loading"])
     row["uptime_seconds"] = answer.get("uptime_in_seconds")
@@ -183,12 +203,12 @@ def _info(session: Session) -> Fetched:
     return Fetched(value=row)
 
 
-def _in_trouble(error: Exception, value: Any) -> Fetched:
-    """An error reply: access that was refused is the state of the reading, anything else its code."""
-    code = error_code(error)
-    if not code or code in _STATES or value is None:
-        raise Unavailable(Failure(state=_STATES.get(code, "partial"), reason=_said(error, code), code=code or "ERR"))
-    return Fetched(value=value, partial=_said(error, code), code=code)
+def _answered(answer: Any) -> Any:
+    """An answer that is no error; access that was refused is the state of the reading, anything else its code."""
+    if isinstance(answer, Exception):
+        code = error_code(answer) or "ERR"
+        raise Unavailable(Failure(state=_STATES.get(code, "partial"), reason=_said(answer, code), code=code))
+    return answer
 
 
 def error_code(error: Exception) -> str:

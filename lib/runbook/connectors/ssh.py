@@ -12,10 +12,10 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runbook.connectors.base import Failure, Unavailable
 from runbook.connectors.http import connection_error
@@ -24,6 +24,8 @@ from runbook.result import ReadingState
 
 if TYPE_CHECKING:
     import asyncssh
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
 MAX_ERROR_BYTES = 4096
@@ -105,15 +107,35 @@ async def execute(
         return await asyncio.wait_for(_executed(address, line, limit_seconds, most_bytes), limit_seconds)
     except TimeoutError:
         raise Unavailable(Failure(state="timeout", reason=f"not done within {limit_seconds:g} s")) from None
-    except (asyncssh.Error, OSError, ValueError) as error:  # ValueError: a key or a configuration that is none
+    except (asyncssh.Error, OSError, ValueError) as error:  # ValueError: a host name that cannot be one
         raise Unavailable(_failure(error)) from None
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` in an event loop of its own, which does not wait for a resolver that hangs, as asyncio's would."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.run_until_complete(_end_others())
+        loop.close()
+
+
+async def _end_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _executed(address: Address, line: str, limit_seconds: float, most_bytes: int) -> Output:
     import asyncssh
 
-    options = await asyncio.to_thread(_options, address, limit_seconds)
-    connection = await asyncssh.connect(options=options, config=None, **_place(address))
+    try:
+        options = await asyncio.to_thread(_options, address, limit_seconds)
+    except (OSError, ValueError) as error:  # a key or a configuration that cannot be read
+        raise Unavailable(Failure(state="not_configured", reason=f"OpenSSH configuration: {error}")) from None
+    connection = await asyncssh.connect(options=options, config=_configuration(), **_place(address))
     try:
         return await _output(connection, line, most_bytes)
     finally:
@@ -129,12 +151,16 @@ def _place(address: Address) -> dict[str, Any]:
     return place
 
 
+def _configuration() -> list[Path]:
+    return [path for name in _CONFIGURATION if os.access(path := Path(name).expanduser(), os.R_OK)]
+
+
 def _options(address: Address, limit_seconds: float) -> asyncssh.SSHClientConnectionOptions:
     """The user's OpenSSH configuration for this host, less what a command that nobody watches must not use."""
     import asyncssh
 
     place = _place(address)
-    files = [path for name in _CONFIGURATION if os.access(path := Path(name).expanduser(), os.R_OK)]
+    files = _configuration()
     configured = asyncssh.SSHClientConnectionOptions(config=files, **place)
     return asyncssh.SSHClientConnectionOptions(
         configured,
@@ -216,7 +242,7 @@ def _failure(error: Exception) -> Failure:
     if isinstance(error, OSError):
         code, reason = connection_error(error)
         return Failure(state=state, reason=reason, code=code)
-    return Failure(state="not_configured", reason=f"SSH configuration: {error}")
+    return Failure(state="not_configured", reason=f"SSH: {error}")
 
 
 def _encodable(text: str) -> bool:

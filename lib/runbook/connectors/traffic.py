@@ -57,8 +57,8 @@ class Traffic(Connector):
         self._known_hosts = [entry.partition("=")[0] for entry in section.upstream_hosts]
         host, path = remote_file(section.access_log) or ("", section.access_log)
         self._log = Log(path, host, Parser(section.format, section.fields))
-        unset = prometheus.target if prometheus is not None else "access log"
-        super().__init__(context, section.access_log or unset)
+        metrics = prometheus.target if prometheus is not None else ""
+        super().__init__(context, section.access_log or metrics or "access log")
 
     def measure(
         self, window_seconds: float, at: datetime | None = None, *, curve_minutes: float = CURVE_MINUTES

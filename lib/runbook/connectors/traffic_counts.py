@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from runbook.connectors.access_log import Request, attempts, route
+from runbook.connectors.access_log import Request, attempts
+from runbook.connectors.routes import routes
 
 Row = dict[str, Any]
 
@@ -157,7 +158,6 @@ def _one(value: str | None) -> tuple[str, ...]:
 _SPLITS: dict[str, Callable[[Request], tuple[str, ...]]] = {
     "release": lambda r: _one(r.release),
     "instance": lambda r: _one(r.instance),
-    "route": lambda r: _one(r.path if r.path is None else route(r.path)),
     "status": lambda r: (str(r.status),),
     "method": lambda r: _one(r.method),
     "upstream": _hosts,
@@ -173,7 +173,9 @@ def splits(window: Sequence[Request]) -> list[Row]:
     A request that went to two upstream hosts counts for both. A field that no line has gets one row that says so.
     """
     errors = sum(map(failing, window))
-    rows = [row for by, values in _SPLITS.items() for row in _split(by, values, window, errors)]
+    named = routes(r.path for r in window if r.path is not None)
+    fields = {**_SPLITS, "route": lambda r: _one(None if r.path is None else named[r.path])}
+    rows = [row for by, values in fields.items() for row in _split(by, values, window, errors)]
     overlap = together(window)
     if any(row["by"] == "release" and row.get("missing") for row in rows):
         return [*rows, {"by": "release_overlap", "value": None, "missing": True}]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,9 @@ SPLITS = {
 _NEVER = ("user", "client", "upstream", "upstream_status", "release_overlap")
 _WEEK = 7 * 86_400
 
+Counted = list[tuple[dict[str, str], float]]
+"""Labels and value of each series."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -77,41 +80,47 @@ class Metrics:
             There is no such counter, or Prometheus does not answer.
         """
         asking = _Asking(Exchange(self._prometheus, time.monotonic() + limit_seconds), at)
-        family = asking.family(window)
-        by = [family.status]
-        counted = asking.vector(f"sum by ({', '.join(by)}) (increase({family.name}[{_span(window)}]))")
-        requests = sum(value for _, value in counted)
-        errors = sum(value for labels, value in counted if _is_error(labels.get(family.status)))
-        row = {
-            "window_seconds": window,
-            "requests": round(requests),
-            "errors": round(errors),
-            "error_percent": percent(errors, requests),
-            "low_percent": wilson_low(errors, requests),
-            "requests_per_second": round(requests / window, 3),
-            "first_at": iso(at - window),
-            "last_at": iso(at),
-            "client_errors": round(sum(v for labels, v in counted if _class(labels.get(family.status)) == "4")),
-            "closed_by_client": _closed(counted, family.status),
-            "clients": None,
-            "retried": None,
-            "p95_ms": asking.p95(family, window),
-            "peak_percent": None,
-            "peak_at": None,
-            "unparsed": 0,
-            "format": f"metrics: {family.name}",
-            "complete": True,
-        }
+        family = asking.family()
+        counted = asking.vector(f"sum by ({family.status}) (increase({family.name}[{_span(window)}]))")
+        row = _rate(family, counted, window, at) | {"p95_ms": asking.p95(family, window)}
         if long is None:
-            return Measured(requests=row, others={})
+            return Measured(requests=row)
         curve = asking.curve(family, long)
         others = {
             "request_curve": curve,
-            "splits": asking.splits(family, window, requests, errors),
+            "splits": asking.splits(family, window, counted),
             "upstreams": None,
-            "traffic_baseline": asking.baseline(family, window, long),
+            "traffic_baseline": asking.baseline(family, long),
         }
         return Measured(requests=row | _peak(curve), others=others)
+
+
+def _rate(family: Family, counted: Counted, window: float, at: float) -> Row:
+    """The one row of ``requests``, as far as the counter tells."""
+    requests = sum(value for _, value in counted)
+    errors = sum(value for labels, value in counted if _is_error(labels.get(family.status)))
+    refused = sum(value for labels, value in counted if _class(labels.get(family.status)) == "4")
+    closed = _closed(counted, family.status)
+    return {
+        "window_seconds": window,
+        "requests": round(requests),
+        "errors": round(errors),
+        "error_percent": percent(errors, requests),
+        "low_percent": wilson_low(errors, requests),
+        "requests_per_second": round(requests / window, 3),
+        "first_at": iso(at - window),
+        "last_at": iso(at),
+        "client_errors": round(refused) - (closed or 0),
+        "closed_by_client": closed,
+        "clients": None,
+        "retried": None,
+        "p95_ms": None,
+        "peak_percent": None,
+        "peak_at": None,
+        "unparsed": 0,
+        "format": f"metrics: {family.name}",
+        "complete": True,
+    }
 
 
 class _Asking:
@@ -120,7 +129,7 @@ class _Asking:
     def __init__(self, exchange: Exchange, at: float) -> None:
         self._exchange, self._at = exchange, at
 
-    def vector(self, promql: str) -> list[tuple[dict[str, str], float]]:
+    def vector(self, promql: str) -> Counted:
         """Labels and value of each series at the time of the measurement; what is no number is left out."""
         answer = self._exchange.get("/api/v1/query", {"query": promql, "time": f"{self._at:.3f}"})
         found = []
@@ -143,7 +152,7 @@ class _Asking:
             if (value := _number(text)) is not None
         ]
 
-    def family(self, window: float) -> Family:
+    def family(self) -> Family:
         """The first counter that has data, with its labels."""
         names = "|".join(COUNTERS)
         found = self._series(f'group by (__name__, {_listed()}) ({{__name__=~"{names}"}})')
@@ -176,10 +185,9 @@ class _Asking:
     def curve(self, family: Family, long: float) -> list[Row]:
         """Rows of ``request_curve``."""
         step = max(30, math.ceil(long / CURVE_POINTS / 30) * 30)
-        end = self._at // step * step
         points = self.matrix(
             f"sum by ({family.status}) (increase({family.name}[{_span(max(step, 60))}]))",
-            start=end - long, end=end, step=step,
+            start=self._at - long, end=self._at, step=step,
         )  # fmt: skip
         scale = step / max(step, 60)
         totals: dict[float, list[float]] = defaultdict(lambda: [0.0, 0.0])
@@ -192,8 +200,10 @@ class _Asking:
             for at, (total, bad) in sorted(totals.items())
         ]  # fmt: skip
 
-    def splits(self, family: Family, window: float, requests: float, errors: float) -> list[Row]:
+    def splits(self, family: Family, window: float, counted: Counted) -> list[Row]:
         """Rows of ``splits`` for the labels that there are."""
+        requests = sum(value for _, value in counted)
+        errors = sum(value for labels, value in counted if _is_error(labels.get(family.status)))
         rows: list[Row] = []
         for by, label in {**family.labels, "status": family.status}.items():
             keys = ", ".join(dict.fromkeys((label, family.status)))
@@ -207,7 +217,7 @@ class _Asking:
         missing = [by for by in (*SPLITS, *_NEVER) if by not in family.labels]
         return rows + [{"by": by, "value": None, "missing": True} for by in missing]
 
-    def baseline(self, family: Family, window: float, long: float) -> list[Row]:
+    def baseline(self, family: Family, long: float) -> list[Row]:
         """The hour before the curve begins, and the same hour a week ago."""
         rows = []
         for name, offset, span in (("before", long, long), ("last_week", _WEEK - 1800, 3600)):
@@ -262,12 +272,12 @@ def _is_error(status: str | None) -> bool:
     return _class(status) == "5"
 
 
-def _closed(counted: Sequence[tuple[dict[str, str], float]], label: str) -> int | None:
+def _closed(counted: Counted, label: str) -> int | None:
     """Requests that the client gave up; unknown where only classes of statuses are counted."""
     statuses = {labels.get(label, "") for labels, _ in counted}
-    if not all(status == "0" or (len(status) == 3 and status.isdigit()) for status in statuses):
+    if not all(len(status) == 3 and status.isdigit() for status in statuses):
         return None
-    return round(sum(value for labels, value in counted if labels.get(label) in ("499", "0")))
+    return round(sum(value for labels, value in counted if labels.get(label) == "499"))
 
 
 def _list(value: Any) -> list[Any]:

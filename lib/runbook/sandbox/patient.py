@@ -40,6 +40,7 @@ USABLE = 25
 ROLES: Mapping[str, str] = {
     "web": "",
     "worker": "GRANT app_owner TO worker",
+    "batch": "",
     "monitor": "GRANT pg_monitor TO monitor",
     "oncall": "GRANT pg_signal_backend, pg_read_all_stats TO oncall",
     "reserve": "GRANT pg_monitor, pg_use_reserved_connections TO reserve",

@@ -40,10 +40,9 @@ class Sshd:
     def start(self) -> Sshd:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # as the package's service does it
-        log = (self.directory / "log").open("wb")
-        self._process = subprocess.Popen(
-            [self.program, "-D", "-e", "-f", str(self.directory / "config")], stdin=subprocess.DEVNULL, stderr=log
-        )
+        argv = [self.program, "-D", "-e", "-f", str(self.directory / "config")]
+        with (self.directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
         wait_until((self.directory / "pid").exists, what=f"sshd: {(self.directory / 'log').read_text()}")
         return self
 

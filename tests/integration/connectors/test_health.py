@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from runbook.connectors import health as health_module
 from runbook.connectors.base import Context
 from runbook.connectors.health import Health, body_says, endpoints
 from runbook.settings import App
+from tests.integration.connectors.certificates import Authority
 from tests.integration.connectors.servers import garbage_listener
 from tests.integration.connectors.web import says, web
 from tests.support import free_port
@@ -182,6 +184,14 @@ def test_a_hung_instance_has_failed_and_does_not_hold_up_the_others(monkeypatch:
         rows = check(health_url="http://x/h", instances=[f"127.0.0.1:{port}" for port in (hung, slow, well)])
         release.set()
     assert [(row["status"], row["code"]) for row in rows] == [("fail", "TIMEOUT"), ("fail", "TIMEOUT"), ("pass", "")]
+
+
+def test_a_certificate_is_looked_at_where_users_see_it_and_not_where_a_balancer_does_not(tmp_path: Path) -> None:
+    with web(says("ok"), Authority(tmp_path).server(signed=False)) as port:
+        public = check(health_url=f"https://localhost:{port}/health")[0]
+        instance = check(health_url="https://shop.example/health", instances=[f"127.0.0.1:{port}"])[0]
+    assert (public["status"], public["code"]) == ("fail", "TLS18")
+    assert (instance["status"], instance["http_status"]) == ("pass", 200)
 
 
 def test_what_speaks_no_http_has_failed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -141,8 +142,6 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_host_that_takes_connections_and_says_nothing_is_late(servers: list[Sshd]) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         name = f"u@127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
@@ -192,6 +191,36 @@ def test_a_name_of_the_openssh_configuration_is_a_host(servers: list[Sshd], home
     home.configure(f"Host videos-1\n  HostName 127.0.0.1\n  Port {servers[0].port}\n  User {user}\n")
     reading = hosts("videos-1").script("r", "echo x")
     assert (reading.state, reading.rows) == ("ok", [{"host": "videos-1", "line": "x"}])
+
+
+def test_a_host_behind_another_is_reached_through_it(servers: list[Sshd], home: Home) -> None:
+    user, _, _ = servers[0].address.partition("@")
+    home.configure(
+        f"Host inner\n  HostName 127.0.0.1\n  Port {servers[1].port}\n  User {user}\n  ProxyJump jump\n"
+        f"Host jump\n  HostName 127.0.0.1\n  Port {servers[0].port}\n  User {user}\n"
+    )
+    reading = hosts("inner").script("r", "echo x")
+    assert (reading.state, reading.rows) == ("ok", [{"host": "inner", "line": "x"}]), reading.reason
+
+
+def test_a_key_that_is_not_there_is_not_configured(servers: list[Sshd], home: Home) -> None:
+    (home.directory / ".ssh" / "config").write_text("Host *\n  IdentityFile /nonexistent/key\n")
+    reading = hosts(servers[0].address).script("r", "echo x")
+    assert (reading.state, "/nonexistent/key" in reading.reason) == ("not_configured", True)
+
+
+def test_a_resolver_that_hangs_costs_nobody_his_rows(servers: list[Sshd], monkeypatch: pytest.MonkeyPatch) -> None:
+    original, release = socket.getaddrinfo, threading.Event()
+
+    def slow(host: object, *args: object, **settings: object) -> object:
+        if host == "worker.example":
+            release.wait(30)
+        return original(host, *args, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    reading = hosts(servers[0].address, "u@worker.example").script("r", "echo x", limit_seconds=2)
+    release.set()
+    assert [row.get("line") or row["state"] for row in reading.rows] == ["x", "timeout"]
 
 
 def test_a_login_that_is_refused_is_told(servers: list[Sshd], home: Home, tmp_path: Path) -> None:

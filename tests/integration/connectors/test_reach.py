@@ -7,20 +7,16 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from runbook.connectors import reach as reach_module
 from runbook.connectors.base import Context
 from runbook.connectors.reach import Reach
+from tests.integration.connectors.certificates import Authority
 from tests.integration.connectors.servers import garbage_listener, listener
 from tests.integration.connectors.web import says, web
 from tests.support import free_port
@@ -34,56 +30,17 @@ def rows(*entries: str) -> list[dict[str, Any]]:
     return reading.rows
 
 
-@dataclass(frozen=True)
-class Authority:
-    """Signs certificates."""
-
-    name: x509.Name
-    key: ec.EllipticCurvePrivateKey
-    file: Path
-
-    def certificate(self, key: ec.EllipticCurvePrivateKey, name: x509.Name, *, days: float, host: str | None,
-                    signed: bool = True) -> x509.Certificate:  # fmt: skip
-        now = datetime.now(UTC)
-        builder = x509.CertificateBuilder(subject_name=name, issuer_name=self.name if signed else name)
-        builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-        builder = builder.not_valid_before(now - timedelta(days=30)).not_valid_after(now + timedelta(days=days))
-        builder = builder.add_extension(x509.BasicConstraints(ca=host is None, path_length=None), critical=True)
-        if host is not None:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        return builder.sign(self.key if signed else key, hashes.SHA256())
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
-    made = Authority(name, ec.generate_private_key(ec.SECP256R1()), tmp_path_factory.mktemp("ca") / "ca.pem")
-    own = made.certificate(made.key, name, days=30, host=None)
-    made.file.write_bytes(own.public_bytes(serialization.Encoding.PEM))
-    return made
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
-def certificate(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Certificate]:
+def certificate(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[Certificate]:
     """Makes certificates of an authority that this process trusts."""
-
-    def make(host: str = "localhost", *, days: float = 20, signed: bool = True) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
-        made = authority.certificate(key, name, days=days, host=host, signed=signed)
-        (tmp_path / "pem").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + made.public_bytes(serialization.Encoding.PEM)
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "pem")
-        return context
-
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     reach_module._verifying.cache_clear()
-    yield make
+    yield authority.server
     reach_module._verifying.cache_clear()
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from runbook.diagnosis.errors import diagnose
 from runbook.result import TIERS, Findings, Reading
 from tests.unit.diagnosis.server import Server
-from tests.unit.diagnosis.service import Service, deployment, issue, probe, reading, workflow
+from tests.unit.diagnosis.service import Service, at, deployment, issue, probe, reading, workflow
 
 FAILED = ("unreachable", "auth_failed", "permission_denied", "rate_limited", "timeout", "stale")
 OLD, NEW = "1.8.0", "1.9.0"
@@ -333,6 +333,18 @@ def test_a_release_that_replaced_the_old_one_needs_its_own_new_issue() -> None:
     findings = diagnose(service.readings(), {})
     assert found(findings) == []
     assert of(findings, "E01").tier == "possible"
+
+
+def test_without_github_the_releases_that_sentry_was_told_of_are_the_roll_outs() -> None:
+    service = replaced_release()
+    service.releases = [{"version": f"shop@{NEW}", "created_at": at(11), "released_at": at(9)}]
+    service.instead = [
+        reading(n, None, source="github", state="not_configured", reason="github.token is not set")
+        for n in ("deployments", "workflow_runs", "compare")
+    ]
+    findings = diagnose(service.readings(), {})
+    assert found(findings) == ["E01"]
+    assert findings.actions[0].kind == "discord.post", "nobody knows what to roll back to"
 
 
 @pytest.mark.parametrize("minutes", [8.5, 9, 15, 22])
@@ -676,6 +688,16 @@ def test_the_route_that_is_simply_the_busiest_is_no_bad_record() -> None:
     service.issues = [issue(4, is_new=True, first_release=OLD, users=3)]
     service.deployments = [deployment(3000, "a" * 40, OLD)]
     assert "E18" not in found(diagnose(service.readings(), {}))
+
+
+@pytest.mark.parametrize("outcome", ["error", "auth", "throttled"])
+def test_the_new_issue_that_a_vendor_brings_about_is_no_bad_record(outcome: str) -> None:
+    service = vendor(outcome)
+    service.deployments = [deployment(3000, "a" * 40, OLD)]
+    service.issues = [issue(4, is_new=True, first_release=OLD, users=3, count=900)]
+    findings = diagnose(service.readings(), {})
+    assert "E18" not in found(findings)
+    assert of(findings, "E18").tier != "confirmed"
 
 
 def test_a_single_instance_is_no_bad_instance() -> None:

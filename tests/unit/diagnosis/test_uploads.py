@@ -399,6 +399,21 @@ def test_a_limit_that_the_application_states_when_it_refuses_is_reported() -> No
     assert details["layer"] == "as refused"
 
 
+def test_refusals_that_only_the_applications_log_counts_are_found_too() -> None:
+    pipeline = healthy()
+    pipeline.log = {"payload too large": 40}
+    pipeline.instead["splits"] = reading("splits", None, source="traffic", state="timeout", reason="…")
+    assert found(run(pipeline)) == ["V07"]
+
+
+def test_a_log_that_cannot_be_read_does_not_say_that_nothing_was_too_large() -> None:
+    pipeline = healthy()
+    pipeline.instead["splits"] = reading("splits", None, source="traffic", state="unreachable", reason="…")
+    findings = run(pipeline)
+    assert verdict(findings, "V07").tier == "undetermined"
+    assert findings.outcome == "undetermined"
+
+
 def test_a_webhook_below_the_word_upload_is_no_upload() -> None:
     pipeline = healthy()
     pipeline.splits = [{"by": "route", "value": "/webhooks/uploads", "requests": 20, "errors": 20}]
@@ -643,6 +658,42 @@ def test_workers_whose_names_are_hidden_are_not_called_absent() -> None:
     pipeline = healthy()
     pipeline.state = {"workers": None, "waiting": 5, "oldest_waiting_seconds": 30.0}
     assert verdict(run(pipeline), "V12").tier == "undetermined"
+
+
+def test_workers_without_a_name_that_empty_the_queue_are_not_called_absent() -> None:
+    pipeline = no_worker()
+    readings = pipeline.readings()
+    looks = [n for n, r in enumerate(readings) if r.name == "queue_state"]
+    last = dict(readings[looks[-1]].value[0])
+    readings[looks[-1]] = replace(readings[looks[-1]], value=[last | {"completed": last["completed"] + 3}])
+    assert "V12" not in found(diagnose(readings, {}))
+
+
+def test_a_worker_without_a_name_that_renews_its_lock_is_not_called_absent() -> None:
+    pipeline = no_worker()
+    readings = pipeline.readings()
+    looks = [n for n, r in enumerate(readings) if r.name == "queue_active"]
+    for number, left in zip(looks, (20_000, 12_000, 29_000), strict=True):
+        job = {"id": "7", "has_lock": True, "lock_ms": left, "running_seconds": 60}
+        readings[number] = replace(readings[number], value=[job])
+    assert verdict(diagnose(readings, {}), "V12").tier == "undetermined"
+
+
+@pytest.mark.parametrize(
+    ("code", "tier"), [("ECONNREFUSED", "confirmed"), ("WRONGPASS", "undetermined"), ("", "undetermined")]
+)
+def test_a_redis_that_refuses_everybody_stops_the_queue_and_one_that_refuses_us_is_unknown(
+    code: str, tier: str
+) -> None:
+    pipeline = missing(healthy())
+    state = "auth_failed" if code == "WRONGPASS" else "unreachable"
+    for name in ("redis_ping", "queue_failed", "queue_completed"):
+        pipeline.instead[name] = reading(name, None, source="redis", state=state, code=code, reason="…")
+    readings = [
+        replace(r, value=None, state=state, code=code, reason="…") if r.name in ("queue_state", "queue_active") else r  # type: ignore[arg-type]
+        for r in pipeline.readings()
+    ]
+    assert verdict(diagnose(readings, {}), "V12").tier == tier
 
 
 def test_a_full_file_system_of_one_worker_is_named_with_its_host() -> None:

@@ -17,7 +17,7 @@ from runbook.diagnosis.errors.prevention import prevention
 from runbook.diagnosis.errors.proposals import propose
 from runbook.diagnosis.errors.relations import edges
 from runbook.diagnosis.errors.rollout import last_two
-from runbook.diagnosis.errors.symptom import impact, peaked, symptom
+from runbook.diagnosis.errors.symptom import impact, symptom
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.verdict import Cause
 from runbook.result import Findings, Reading
@@ -43,7 +43,7 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
             verdicts,
             healthy=NO_HEALTHY,
             breached=facts.breached,
-            peaked=peaked(facts),
+            peaked=facts.peaked,
             sufficient=facts.sufficient is not False,
         ),
         verdict=verdicts,

@@ -18,6 +18,8 @@ from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK, Evidence
 
 DOWN: tuple[Kind, ...] = ("down", "read_only", "full", "auth")
+OURS = ("auth_failed", "permission_denied", "not_configured", "timeout")
+"""States that speak of our way in and not of what the application meets."""
 _REDIS_CHECK = re.compile(r"(?i)redis|cache|bull|queue")
 _REDIS_CAUSES = (
     ("ECONNREFUSED", "K01"), ("TIMEOUT", "K02"), ("DNS", "K02"), ("NOAUTH", "K03"), ("WRONGPASS", "K03"),
@@ -218,8 +220,8 @@ def _redis_answer(facts: Facts) -> str | None:
     reading = facts.readings.last("redis_ping")
     if reading is None:
         return None
-    if not reading.known:
-        return reading.code if reading.code in ("ECONNREFUSED", "NOAUTH", "WRONGPASS", "LOADING", "MISCONF") else None
+    if reading.code and reading.state not in OURS:
+        return f"{reading.code}: {reading.reason}"[:200]
     row = reading.rows[0] if reading.rows else {}
     answer = str(row.get("answer") or "")
     if answer and answer.upper() not in ("PONG", "TRUE"):

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from runbook.diagnosis.errors.facts import Facts, Group, Row, count
+from runbook.diagnosis.errors.systems import is_configured
 
 BEFORE_ONSET = timedelta(minutes=2)
 """Clocks differ, and a curve has minutes: a change may seem to follow the errors that it caused."""
@@ -87,14 +88,23 @@ class Changes:
 
     @cached_property
     def rollouts(self) -> list[Change] | None:
-        """Deployments of a commit that had not been deployed before, the newest first."""
+        """Deployments of a commit that had not been deployed before, the newest first.
+
+        Where no deployments are to be had at all, the releases that Sentry was told of.
+        """
         if self.deployments is None:
-            return None
+            return None if is_configured(self.facts, "deployments") else self._released
         return [
             d
             for position, d in enumerate(self.deployments)
             if d.row.get("sha") not in {o.row.get("sha") for o in self.deployments[position + 1 :]}
         ]
+
+    @cached_property
+    def _released(self) -> list[Change] | None:
+        rows = self.facts.readings.rows("sentry_releases")
+        named = [r | {"sha": r.get("version"), "ref": r.get("version")} for r in rows or []]
+        return None if rows is None else _dated(named, "release", "released_at", "released_at", "state")
 
     @cached_property
     def others(self) -> list[Change] | None:

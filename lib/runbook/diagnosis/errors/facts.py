@@ -115,9 +115,7 @@ class Facts:
         """Whether the requests are enough to tell the rate from chance; ``None`` when there are none at all."""
         if self.now is None:
             return None
-        if self.total < self.limits.min_requests:
-            return False
-        return self.breached is True or self.percent_of(self.now) <= self.limits.threshold_percent
+        return self.total >= self.limits.min_requests and self.breached is not None
 
     @cached_property
     def breached(self) -> bool | None:
@@ -142,6 +140,12 @@ class Facts:
         ]
         seen += [self.percent_of(s) for s in self.samples if count(s, "requests") >= self.limits.min_requests]
         return round(max(seen), 2) if seen else None
+
+    @cached_property
+    def peaked(self) -> bool:
+        """Whether the rate was above the threshold, and not by chance, in any stretch that the run saw."""
+        stretches = [*(self.readings.rows("request_curve") or []), *self.samples]
+        return any(self.low_percent(row) > self.limits.threshold_percent for row in stretches)
 
     # -- whether the failing requests can be split --------------------------------------------------------------------
 

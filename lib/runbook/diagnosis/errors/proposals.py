@@ -20,7 +20,7 @@ from runbook.diagnosis.verdict import found
 from runbook.result import Action, Precondition, Verdict
 
 Targets = Sequence[Mapping[str, Any]]
-_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)/?$")
+_REPOSITORY = re.compile(r"/repos/([\w.-]+/[\w.-]+)/")
 
 
 def propose(verdicts: Sequence[Verdict], facts: Facts, changes: Changes) -> list[Action]:
@@ -41,7 +41,7 @@ def _action(cause: str, kind: str, title: str, by_hand: str, *, undo: str, needs
 def _repository(facts: Facts) -> str:
     """``owner/name`` as the deployments were read from it."""
     reading = facts.readings.last("deployments")
-    match = _REPOSITORY.search(reading.target) if reading is not None else None
+    match = _REPOSITORY.search(reading.query) if reading is not None else None
     return match[1] if match else "OWNER/REPOSITORY"
 
 

@@ -24,8 +24,8 @@ EXPLAINS: tuple[tuple[str, str], ...] = (
     ("E06", "E01"), ("E06", "E10"), ("E07", "E10"), ("E08", "E10"), ("E13", "E06"), ("E13", "E07"),
     # What the proxy reports when the application behind it is drowned or one of its instances is gone.
     *((a, "E11") for a in ("E03", "E04", "E06", "E09", "E12", "E13", "E15")),
-    # One record fails for the one who owns it.
-    ("E18", "E10"),
+    # One record fails for the one who owns it. Whatever fails brings a new issue with it.
+    ("E18", "E10"), *((a, "E18") for a in ("E03", "E04", "E05", "E06", "E07", "E08", "E13", "E14", "E15")),
 )  # fmt: skip
 """Static edges. Of two that could explain each other, the readings decide (:func:`edges`)."""
 

@@ -243,8 +243,8 @@ def bad_data(facts: Facts, changes: Changes) -> Cause:
     """E18: one record, or a few, that the code cannot digest.
 
     Gate: Sentry's leading issue of the window is new, though the release that it first appeared in is not: it was there
-    before the onset. Clauses: the issue touches a handful of users; the failing requests concentrate on one route or
-    one user that fails three times as often as the others.
+    before the onset. Clauses: a handful of users fail (refutes otherwise); the failing requests concentrate on one
+    route or one user that fails three times as often as the others.
     """
     bench = Bench("E18", facts.readings)
     rows = facts.readings.rows("sentry_issues")
@@ -261,7 +261,8 @@ def bad_data(facts: Facts, changes: Changes) -> Cause:
                         rests_on=("sentry_issues", "deployments"),
                         reason="it is not known how old that release is" if rows is not None else ""),
         clauses=(
-            bench.weigh("users", "users that the issue touches", _users(issue), below=6, rests_on=("sentry_issues",)),
+            bench.weigh("users", "users that it touches, or that fail in the access log", _users(facts, issue), below=6,
+                        rests_on=("sentry_issues", SPLITS), otherwise="refutes"),
             bench.weigh("share", "failing requests on the route or of the user that fails most",
                         (group.share if group is not None else 0.0) if facts.split("route") is not None else None,
                         at_least=facts.limits.instance_share, share=True, rests_on=(SPLITS,)),
@@ -273,9 +274,13 @@ def bad_data(facts: Facts, changes: Changes) -> Cause:
     )  # fmt: skip
 
 
-def _users(issue: Row | None) -> int | None:
-    value = issue.get("users") if issue is not None else None
-    return value if isinstance(value, int) else None
+def _users(facts: Facts, issue: Row | None) -> int | None:
+    """Users of the issue, or those seen failing where they are more: then the issue is not what fails."""
+    told = issue.get("users") if issue is not None else None
+    seen = facts.split("user")
+    known = [told] if isinstance(told, int) else []
+    known += [sum(g.errors > 0 for g in seen)] if seen is not None else []
+    return max(known, default=None)
 
 
 def _is_old(facts: Facts, changes: Changes, release: str) -> bool | None:

@@ -21,11 +21,6 @@ def symptom(facts: Facts) -> Symptom:
     )
 
 
-def peaked(facts: Facts) -> bool:
-    """Whether the rate was above the threshold at any moment that the run saw."""
-    return facts.peak_percent is not None and facts.peak_percent > facts.limits.threshold_percent
-
-
 def impact(facts: Facts) -> str:
     """Who feels it, as far as the access log tells."""
     if facts.now is None:

@@ -198,7 +198,7 @@ def outage(facts: Facts) -> Cause:
     return Cause(
         id="E06",
         name="vendor outage",
-        applicable=facts.carries("upstream"),
+        applicable=facts.carries("upstream") and is_configured(facts, UPSTREAMS),
         gate=_gate(bench, facts, ranked, "that fail"),
         clauses=(
             _touched(bench, facts, worst, ranked),
@@ -256,7 +256,7 @@ def credential(facts: Facts) -> Cause:
     return Cause(
         id="E07",
         name="our credential refused by a vendor",
-        applicable=facts.carries("upstream"),
+        applicable=facts.carries("upstream") and is_configured(facts, UPSTREAMS),
         gate=_gate(bench, facts, ranked, "answered 401 or 403"),
         clauses=(
             _touched(bench, facts, worst, ranked),
@@ -292,7 +292,7 @@ def throttling(facts: Facts) -> Cause:
     return Cause(
         id="E08",
         name="vendor throttles us",
-        applicable=facts.carries("upstream"),
+        applicable=facts.carries("upstream") and is_configured(facts, UPSTREAMS),
         gate=_gate(bench, facts, ranked, "answered 429"),
         clauses=(_touched(bench, facts, worst, ranked), _only(bench, worst, ranked, "429")),
         hints=(
@@ -363,7 +363,7 @@ def discord_only(facts: Facts) -> Cause:
     return Cause(
         id="E17",
         name="Discord only",
-        applicable=facts.carries("upstream"),
+        applicable=facts.carries("upstream") and is_configured(facts, UPSTREAMS),
         gate=bench.gate("failing", "calls to Discord that fail",
                         None if rows is None else min(1.0, failed / calls) if enough else 0.0,
                         at_least=facts.limits.vendor_error_percent / 100, share=True, rests_on=(UPSTREAMS,),

@@ -31,6 +31,12 @@ class Bucket:
         reading = self.readings.last("bucket_checks")
         return reading is not None and reading.state != "not_configured"
 
+    @cached_property
+    def name(self) -> str:
+        """The bucket's name, the last part of what was asked."""
+        reading = self.readings.last("bucket_checks")
+        return reading.target.rpartition("/")[2] if reading is not None else ""
+
     def step(self, name: str) -> Row | None:
         """One check; ``None`` when it was not made."""
         return next((row for row in self.rows or [] if row.get("step") == name), None)

@@ -29,16 +29,15 @@ def expired(facts: Facts) -> Cause:
     off expires every address at once. It hits slow connections and large files. Source: R3, V06.
     """
     bench = Bench("V06", facts.readings)
-    said = facts.said("expired")
     rows = facts.readings.rows("mux_uploads")
     timed_out = None if rows is None else sum(1 for row in rows if row.get("status") == "timed_out")
-    known = [count for count in (said, timed_out) if count is not None]
-    seen = sum(known) if known else None
+    said = {"app_errors": facts.logged("expired"), "queue_failed": facts.jobs.failures("expired")}
+    seen = facts.most({"mux_uploads": timed_out, **said})
     skew = facts.bucket.skew_seconds
     return Cause(
         id="V06",
         name="presigned upload address expired",
-        applicable=facts.log_configured or facts.jobs.configured or rows is not None,
+        applicable=facts.asked("app_errors") or facts.jobs.configured or rows is not None,
         gate=bench.gate("expired", "uploads whose address had expired", seen, at_least=facts.limits.min_bad,
                         rests_on=("app_errors", "queue_failed", "mux_uploads")),
         clauses=(
@@ -82,8 +81,7 @@ def too_large(facts: Facts) -> Cause:
     usual. Source: R3, V07.
     """
     bench, traffic = Bench("V07", facts.readings), facts.traffic
-    counts = [count for count in (traffic.too_large, facts.said("size")) if count is not None]
-    seen = max(counts) if counts else None
+    seen = facts.refused_for_size
     smaller = bool(facts.bucket.writes or (facts.content.finished or 0) > 0)
     unseen = facts.content.finished is None and facts.bucket.writes is None
     layers = size_limits(facts)
@@ -91,14 +89,14 @@ def too_large(facts: Facts) -> Cause:
     return Cause(
         id="V07",
         name="size limit",
-        applicable=traffic.configured or facts.log_configured,
+        applicable=traffic.configured or facts.asked("app_errors"),
         gate=bench.gate("refused", "uploads refused for their size", seen, at_least=facts.limits.min_bad,
                         rests_on=("splits", "app_errors", "queue_failed")),
         clauses=(
             bench.fact("smaller", "smaller uploads go through", None if unseen else smaller,
                        rests_on=("content_overview", *CHECKS)),
         ),
-        share=max(facts.share("V07"), min(1.0, (facts.said("size") or 0) / facts.total) if facts.total else 0.0),
+        share=facts.share("V07"),
         details={"refused": seen, "limit_mb": layers.get(lowest) if lowest else None, "layer": lowest,
                  "limits_mb": layers} if seen else {},
     )  # fmt: skip

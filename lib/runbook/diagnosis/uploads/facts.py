@@ -74,14 +74,30 @@ class Facts:
         return found if found != "other" else words.kind(str(row.get("sample") or ""))
 
     def said(self, *kinds: Kind) -> int | None:
-        """The larger of what the log and the failed jobs say; ``None`` when neither was read."""
-        counts = [count for count in (self.logged(*kinds), self.jobs.failures(*kinds)) if count is not None]
-        return max(counts) if counts else None
+        """The larger of what the log and the failed jobs say; none at all only when both were read."""
+        return self.most({"app_errors": self.logged(*kinds), "queue_failed": self.jobs.failures(*kinds)})
 
-    @property
-    def log_configured(self) -> bool:
-        reading = self.readings.last("app_errors")
+    def most(self, counts: Mapping[str, int | None]) -> int | None:
+        """The largest of these counts by reading; 0 only when every reading that applies is known."""
+        known = [count for count in counts.values() if count is not None]
+        if any(known):
+            return max(known)
+        return None if not known or any(self.lost(name) for name in counts) else 0
+
+    @cached_property
+    def refused_for_size(self) -> int | None:
+        """Uploads refused for their size, by whoever counted most of them."""
+        said = {"app_errors": self.logged("size"), "queue_failed": self.jobs.failures("size")}
+        return self.most({"splits": self.traffic.too_large, **said})
+
+    def asked(self, name: str) -> bool:
+        """Whether there is such a source: its reading was taken, and it is configured."""
+        reading = self.readings.last(name)
         return reading is not None and reading.state != "not_configured"
+
+    def lost(self, name: str) -> bool:
+        """Whether there is such a source, and it could not be read."""
+        return self.asked(name) and not self.readings.known(name)
 
     # -- rows against videos and jobs ---------------------------------------------------------------------------------
 
@@ -157,7 +173,7 @@ class Facts:
         jobs, videos = self.jobs, self.videos
         hung = len(jobs.hung or []) + len(jobs.unlocked or [])
         return {
-            "V07": max(self.traffic.too_large or 0, jobs.failures("size") or 0),
+            "V07": self.refused_for_size or 0,
             "V08": max(len(videos.over_quota), self.said("quota") or 0),
             "V09": max(
                 len(videos.bad_input) + len(videos.provider_fault),
@@ -199,8 +215,7 @@ class Facts:
     @cached_property
     def untraced(self) -> int:
         """Bad uploads that left no trace behind the bucket; only those known to, while a later source failed."""
-        failed = [r for name in LATER_SOURCES if (r := self.readings.last(name)) is not None and not r.known]
-        if any(reading.state != "not_configured" for reading in failed):
+        if any(self.lost(name) for name in LATER_SOURCES):
             return min(self.bad, self.content.arriving or 0)
         waiting = self.claims["V12"] if self.queue_stopped else (self.jobs.failures("other") or 0)
         traced = sum(count for cause, count in self.claims.items() if cause != "V12") + waiting
@@ -210,7 +225,7 @@ class Facts:
     def queue_stopped(self) -> bool:
         """Whether jobs wait longer than they should: a queue that is merely busy explains nothing."""
         oldest = self.jobs.oldest_seconds
-        stopped = self.jobs.always("workers", 0) or self.jobs.always("paused", True)
+        stopped = self.jobs.no_worker or self.jobs.always("paused", True)
         return bool(stopped) or (oldest is not None and oldest >= self.limits.job_stuck_seconds)
 
     def share_at_bucket(self) -> float:

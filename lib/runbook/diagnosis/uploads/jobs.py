@@ -65,6 +65,23 @@ class Jobs:
         return sum(self.count(key) or 0 for key in ("waiting", "prioritized", "delayed_overdue"))
 
     @cached_property
+    def no_worker(self) -> bool | None:
+        """Whether nobody is connected to work; ``None`` when clients are hidden, or work goes on without a name."""
+        absent = self.always("workers", 0)
+        return None if absent and (self.draining or self._renewed) else absent
+
+    @cached_property
+    def _renewed(self) -> bool:
+        """Whether somebody renewed a lock while we looked."""
+        left: dict[str, float] = {}
+        for row in (row for look in self.readings.series(ACTIVE) if look.known for row in look.rows):
+            job, lock = str(row.get("id")), number(row, "lock_ms")
+            if lock > left.get(job, lock):
+                return True
+            left[job] = lock
+        return False
+
+    @cached_property
     def oldest_seconds(self) -> float | None:
         """Age of the oldest waiter; 0 when nothing waits."""
         if self.state is None:

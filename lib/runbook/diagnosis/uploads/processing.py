@@ -192,25 +192,20 @@ def worker_disk(facts: Facts) -> Cause:
     return Cause(
         id="V11",
         name="no space on a worker",
-        applicable=facts.jobs.configured or facts.log_configured or _asked(facts, "worker_disk"),
+        applicable=facts.jobs.configured or facts.asked("app_errors") or facts.asked("worker_disk"),
         gate=bench.fact("no_space", "jobs failed with ENOSPC, or a worker's disk is full", gate,
                         value=failed or fullest, unit="" if failed or fullest is None else "%", otherwise="refutes",
                         rests_on=("queue_failed", "app_errors", "worker_disk"), weight=DECISIVE if failed else 3),
         hints=(
             bench.weigh("fullest", "fullest file system of the workers", fullest, at_least=limits.disk_percent,
                         unit="%", rests_on=("worker_disk",), weight=WEAK),
-        ) if _asked(facts, "worker_disk") else (),
+        ) if facts.asked("worker_disk") else (),
         share=max(facts.share("V11"), min(1.0, (failed or 0) / facts.total) if facts.total else 0.0,
                   facts.share("V12") if full and not failed else 0.0),
         details={"failed_jobs": facts.jobs.failures("disk"), "logged": facts.logged("disk"), "host": top.get("host"),
                  "mount": top.get("mount"), "used_percent": top.get("used_percent"),
                  "reasons": facts.jobs.reasons("disk"), "refers_to": "high_disk_usage"} if gate else {},
     )  # fmt: skip
-
-
-def _asked(facts: Facts, name: str) -> bool:
-    reading = facts.readings.last(name)
-    return reading is not None and reading.state != "not_configured"
 
 
 def transcoder_killed(facts: Facts) -> Cause:
@@ -228,7 +223,7 @@ def transcoder_killed(facts: Facts) -> Cause:
     return Cause(
         id="V13",
         name="transcoder killed (out of memory)",
-        applicable=facts.jobs.configured or facts.log_configured,
+        applicable=facts.jobs.configured or facts.asked("app_errors"),
         gate=bench.gate("killed", "jobs whose transcoder was killed or stalled for good", seen, at_least=1,
                         rests_on=("queue_failed", "app_errors")),
         clauses=(
@@ -283,7 +278,7 @@ def one_creator(facts: Facts, *, breached: bool | None) -> Cause:
     return Cause(
         id="V15",
         name="one creator's uploads",
-        applicable=_asked(facts, "content_by_creator"),
+        applicable=facts.asked("content_by_creator"),
         gate=bench.gate("share", "share of the bad uploads that one creator has",
                         None if share is None else share if bad >= limits.min_bad else 0.0,
                         at_least=limits.creator_share, share=True, rests_on=("content_by_creator", "content_overview")),

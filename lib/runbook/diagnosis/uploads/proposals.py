@@ -80,7 +80,7 @@ def _retry(verdict: Verdict, facts: Facts) -> list[Action]:
 
 
 def _policy(verdict: Verdict, facts: Facts) -> list[Action]:
-    bucket = verdict.details.get("bucket") or "BUCKET"
+    bucket = facts.bucket.name
     statement = {
         "Sid": "UploadsMayBeWritten", "Effect": "Allow", "Action": ["s3:PutObject", "s3:AbortMultipartUpload"],
         "Resource": f"arn:aws:s3:::{bucket}/*",
@@ -89,7 +89,7 @@ def _policy(verdict: Verdict, facts: Facts) -> list[Action]:
         _action(
             "V01", "storage.allow_write", "Its owner decides: let the application write to the bucket again",
             "# what denies: an explicit Deny in the bucket's policy stands above every Allow\n"
-            f"aws s3api get-bucket-policy --bucket {shlex.quote(str(bucket))} --output text\n"
+            f"aws s3api get-bucket-policy --bucket {shlex.quote(bucket)} --output text\n"
             "# what the application's role needs (with kms:GenerateDataKey where the bucket is encrypted with KMS)\n"
             f"{json.dumps(statement, indent=1)}\n"
             "# R2 has no bucket policies: the token needs Object Read & Write on this bucket",
@@ -134,7 +134,7 @@ def _address(verdict: Verdict, facts: Facts) -> list[Action]:
 
 
 def _cors(verdict: Verdict, facts: Facts) -> list[Action]:
-    details = verdict.details
+    details, bucket = verdict.details, shlex.quote(facts.bucket.name)
     rules = {
         "CORSRules": [
             {"AllowedOrigins": [details.get("origin")], "AllowedMethods": ["GET", "PUT", "POST"],
@@ -144,8 +144,9 @@ def _cors(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
         _action(
             "V05", "storage.allow_origin", f"Let browsers at {details.get('origin')} upload to the bucket",
-            "aws s3api get-bucket-cors --bucket BUCKET   # keep what it prints\n"
-            f"aws s3api put-bucket-cors --bucket BUCKET --cors-configuration {shlex.quote(json.dumps(rules))}",
+            f"aws s3api get-bucket-cors --bucket {bucket}   # keep what it prints\n"
+            "# this replaces every rule: put those that are to stay beside it\n"
+            f"aws s3api put-bucket-cors --bucket {bucket} --cors-configuration {shlex.quote(json.dumps(rules))}",
             undo="aws s3api put-bucket-cors with the rules kept, or delete-bucket-cors where there were none",
             needs="owner of the bucket", targets=[{"origin": details.get("origin")}],
         )

@@ -12,8 +12,8 @@ from runbook.diagnosis.uploads.facts import Facts
 from runbook.diagnosis.uploads.jobs import ACTIVE, FAILED, STATE
 from runbook.diagnosis.verdict import Cause
 
-REFUSED_CODES = frozenset({"ECONNREFUSED", "ENOTFOUND", "DNS", "ETIMEDOUT", "LOADING", "OOM", "MISCONF", "NOAUTH",
-                           "WRONGPASS", "MAXCLIENTS"})  # fmt: skip
+REFUSED_CODES = frozenset({"ECONNREFUSED", "LOADING", "MISCONF", "MAXCLIENTS", "OOM", "READONLY", "CLUSTERDOWN"})
+"""What a Redis says that refuses everybody; a password that is wrong may be ours alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def queue_stands_still(facts: Facts) -> Cause:
     bench, jobs = Bench("V12", facts.readings), facts.jobs
     found = signatures(facts)
     known = jobs.state is not None and jobs.waiting is not None
-    blind = known and not found and jobs.state is not None and jobs.state.get("workers") is None and jobs.waiting != 0
+    blind = known and not found and jobs.no_worker is None and jobs.waiting != 0 and not jobs.draining
     first = found[0] if found else None
     gate = True if first else None if not known or blind else False
     held = max((signature.jobs for signature in found), default=0)
@@ -90,7 +90,7 @@ def _no_worker(facts: Facts) -> Signature | None:
     """Q01: nobody is connected to work; a process without a connection is a zombie (Q18)."""
     jobs = facts.jobs
     held = (jobs.waiting or 0) + len(jobs.unlocked or [])
-    if not jobs.always("workers", 0) or not held or jobs.always("paused", True) or not jobs.waiting:
+    if not jobs.no_worker or not held or jobs.always("paused", True) or not jobs.waiting:
         return None
     processes = facts.readings.rows("worker_processes")
     return Signature(
@@ -102,7 +102,7 @@ def _no_worker(facts: Facts) -> Signature | None:
 def _dead_worker(facts: Facts) -> Signature | None:
     """Q06: jobs are active, their locks are gone, and so is their worker."""
     unlocked = facts.jobs.unlocked or []
-    if not unlocked or not facts.jobs.always("workers", 0):
+    if not unlocked or not facts.jobs.no_worker:
         return None
     return Signature(id="Q06", words="the worker died over its jobs", jobs=len(unlocked) + (facts.jobs.waiting or 0),
                      details={"job_ids": [row.get("id") for row in unlocked[:10]]})  # fmt: skip
@@ -163,7 +163,7 @@ def _too_slow(facts: Facts) -> Signature | None:
 def _redis_refuses(facts: Facts) -> Signature | None:
     """Q14: the Redis that holds the queue refuses, by its own word; silence alone is unknown."""
     ping = facts.readings.last("redis_ping")
-    if ping is None or ping.known or ping.code.upper() not in REFUSED_CODES or facts.bad < facts.limits.min_bad:
+    if ping is None or ping.code.upper() not in REFUSED_CODES or facts.bad < facts.limits.min_bad:
         return None
     return Signature(id="Q14", words=f"Redis refuses ({ping.code})", jobs=facts.bad)
 

@@ -17,7 +17,7 @@ NO_CANARY = "no test upload was made (s3.canary is off), and reading proves noth
 
 
 def _applies(facts: Facts) -> bool:
-    return facts.bucket.configured or facts.log_configured
+    return facts.bucket.configured or facts.asked("app_errors")
 
 
 def _tried(facts: Facts) -> bool:
@@ -43,7 +43,7 @@ def _details(facts: Facts, *kinds: Kind) -> dict[str, object]:
         "codes": codes(rows),
         "steps": [row.get("step") for row in rows],
         "http_status": first.get("http_status"),
-        "bucket": (facts.bucket.step("head") or {}).get("bucket"),
+        "bucket": facts.bucket.name or None,
         "logged": facts.said(*kinds),
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runbook.diagnosis.uploads.facts import Facts
+from runbook.diagnosis.uploads.facts import NOT_OURS, Facts
 from runbook.result import Symptom
 
 PEAK_PERCENT = 50.0
@@ -42,10 +42,10 @@ def faces(facts: Facts) -> list[Face]:
 
 
 def is_breached(all_faces: list[Face]) -> bool | None:
-    """Whether any face is breached; ``None`` when none is, and the rows of the application are unknown."""
+    """Whether any face is breached; ``None`` when none is, and the rows or another source that there is are unknown."""
     if any(face.breached for face in all_faces):
         return True
-    return None if all_faces[0].breached is None else False
+    return None if any(face.breached is None for face in all_faces) else False
 
 
 def shown(all_faces: list[Face]) -> Symptom:
@@ -95,8 +95,8 @@ def _requests(facts: Facts) -> Face:
         value=percent,
         threshold=limits.threshold_percent,
         breached=None
-        if percent is None or failing is None
-        else failing >= limits.min_bad and percent >= limits.threshold_percent,
+        if facts.lost("splits")
+        else (failing or 0) >= limits.min_bad and (percent or 0.0) >= limits.threshold_percent,
     )
 
 
@@ -107,14 +107,14 @@ def _queue(facts: Facts) -> Face:
         unit="s",
         value=oldest,
         threshold=facts.limits.job_stuck_seconds,
-        breached=None if oldest is None else oldest >= facts.limits.job_stuck_seconds,
+        breached=None if facts.lost("queue_state") else (oldest or 0.0) >= facts.limits.job_stuck_seconds,
     )
 
 
 def _attempt(facts: Facts) -> Face:
     """Our own upload; one that only ours fails at is no symptom of the users'."""
     writes = facts.bucket.writes
-    refused = None if writes is None else not writes and facts.share_at_bucket() > 0.2
+    refused = writes is False and facts.share_at_bucket() > NOT_OURS
     return Face(
         label="our own test upload refused",
         unit="",

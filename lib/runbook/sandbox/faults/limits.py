@@ -14,7 +14,7 @@ _PROTOCOL_3 = 196608
 
 
 @fault("P06", "role limit reached")
-def role_limit(scene: Scene, *, sessions: int = 4, role: str = "worker", application: str = "jobs") -> None:
+def role_limit(scene: Scene, *, sessions: int = 4, role: str = "batch", application: str = "jobs") -> None:
     """A role may have four sessions and has four."""
     scene.change(f"ALTER ROLE {role} CONNECTION LIMIT {sessions}", f"ALTER ROLE {role} CONNECTION LIMIT -1")
     scene.sessions(sessions, role, application)

@@ -1,0 +1,51 @@
+"""What the doctor says of every system but the database: on the sandbox, on nothing, and on one that refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from runbook.doctor import Check, examine
+from runbook.sandbox import Sandbox
+from runbook.settings import from_plain
+
+SYSTEMS = ("traffic", "app", "redis", "queue", "s3", "workers", "sentry", "github", "status_pages", "mux", "cloudflare",
+           "pagerduty")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with Sandbox(tmp_path_factory.mktemp("doctor") / "sandbox", owned=True) as up:
+        yield up
+
+
+def checks(settings: dict[str, object]) -> dict[str, Check]:
+    return {c.system: c for c in examine(from_plain(settings)) if c.check == "readable"}
+
+
+def test_every_system_of_the_sandbox_can_be_read(sandbox: Sandbox) -> None:
+    found = checks(sandbox.settings())
+    assert {name: found[name].seen for name in SYSTEMS if not found[name].ok} == {}
+
+
+def test_what_is_not_configured_is_no_failure(sandbox: Sandbox) -> None:
+    found = checks({})
+    assert {c.ok for c in found.values()} == {None}
+    assert "sentry.token" in found["sentry"].seen or "sentry.organization" in found["sentry"].seen
+
+
+def test_a_refused_token_is_told_with_its_remedy(sandbox: Sandbox) -> None:
+    settings = sandbox.settings()
+    settings["sentry"]["token"] = "revoked"
+    check = checks(settings)["sentry"]
+    assert (check.ok, check.remedy.startswith("The token needs")) == (False, True)
+    assert "auth failed" in check.seen
+
+
+def test_a_service_is_examined_where_it_differs_and_nowhere_else(sandbox: Sandbox) -> None:
+    settings = sandbox.settings()
+    settings["services"] = {"billing": {"github": {"token": "revoked"}}}
+    found = checks(settings)
+    assert found["services.billing.github"].ok is False
+    assert "services.billing.sentry" not in found

@@ -806,3 +806,13 @@ def test_traffic_that_cannot_be_read_is_never_healthy(state: str) -> None:
     assert findings.outcome == "undetermined"
     assert all(v.tier in ("undetermined", "excluded") for v in findings.verdict)
     assert {n.state for n in findings.not_checked} == {state}
+
+
+def test_shares_are_of_the_requests_that_the_splits_were_taken_with() -> None:
+    service = bad_instance()
+    service.samples = 1
+    later = reading("requests", service.readings()[0].value | {"requests": 9000, "errors": 3000})
+    readings = [*service.readings(), replace(later, measured_at="2026-03-01T03:00:04+00:00")]
+    findings = diagnose(readings, {})
+    assert findings.symptom.value == 33.33
+    assert of(findings, "E12").share > 0.95

@@ -323,8 +323,9 @@ def names_or_certificates(facts: Facts) -> Cause:
         id="E13",
         name="DNS or TLS of a dependency",
         applicable=is_configured(facts, REACH),
-        gate=facts.gate(bench, "probe", "hosts that we call whose name or certificate fails",
-                        None if rows is None else len(bad), at_least=1, rests_on=(REACH,)),
+        gate=facts.fact_gate(bench, "probe", "a host that we call fails our own look, in its name or certificate",
+                             None if rows is None else bool(bad), rests_on=(REACH,),
+                             value=", ".join(sorted(host_of(r.get("host")) for r in bad)) or None),
         clauses=(
             bench.weigh("touched", "failing requests of ours whose call to it failed", share if worst else None,
                         at_least=facts.limits.concentration_share, share=True, rests_on=(UPSTREAMS, LOG)),

@@ -117,7 +117,7 @@ _SQL_START = re.compile(
     r"(?is)\A(?>[\s(]+|--[^\n]*\n)*+(?:/\*|(?:select|insert|update|delete|merge|with|values|call|execute|prepare|copy"
     r"|declare|fetch|do|set|alter|create|drop|grant|revoke|lock|truncate|comment|explain|begin|start|commit|rollback"
     # What follows the word tells a statement from an application that is called fetch-worker-2.
-    r"|savepoint|release|vacuum|analyze|refresh|listen|notify|table)(?=[\s(*;\"'$/]|--|\Z))"
+    r"|savepoint|release|vacuum|analyze|refresh|listen|notify|table)(?=[\s(*;\"'$]|/\*|--|\Z))"
 )
 _SQL_TOKEN = re.compile(
     r"""

@@ -121,7 +121,7 @@ class Run(Systems):
         self.alert = lease.alert
         secrets = [*lease.settings.secrets(), *environment_secrets(os.environ)]
         context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets))
-        super().__init__(context, lease.settings)
+        super().__init__(context, lease.settings, watched=lease.recording is None)
         self.findings: Findings | None = None
         self._ahead = Ahead()
         self._sampler: _Sampler | None = None

@@ -498,3 +498,12 @@ def test_a_megabyte_is_cleaned() -> None:
     text = "".join(f"{word}{n}" for n, word in enumerate(HOSTILE * 4000))[:1_000_000]
     clean = KNOWING.text(text + f" postgresql://web:{SECRET}0@db/app")
     assert not re.search(SECRET, clean)
+
+
+@pytest.mark.parametrize("name", ["release/2.4.0", "table/3", "update/web-1", "lock/5"])
+def test_a_path_that_begins_with_a_word_of_sql_is_no_statement(name: str) -> None:
+    assert Redactor().row({"release": name}) == {"release": name}
+
+
+def test_a_statement_that_begins_with_a_comment_after_its_word_is_one() -> None:
+    assert Redactor().row({"query": "SELECT/* x */'ann@example.com'"})["query"] == "SELECT ?"

@@ -71,9 +71,11 @@ class Found:
 class BucketChecks:
     """The checks of one bucket with one credential."""
 
-    #: An S3 client, and an STS client where the service has one.
+    #: An S3 client, and an STS client where the service is Amazon's.
     client: Any
     identities: Any | None
+    #: Whether it is R2, which lacks some calls.
+    r2: bool
     bucket: str
     #: Without slashes at its ends.
     prefix: str
@@ -101,7 +103,7 @@ class BucketChecks:
         return [by_step[step] for step in STEPS]
 
     def _asked(self, step: str, check: Callable[[], Found]) -> dict[str, Any]:
-        if self.identities is None and step in NOT_IN_R2:
+        if self.r2 and step in NOT_IN_R2:
             return _unasked(step, "R2 does not implement this call", code="NotImplemented")
         began = time.perf_counter()
         found = _answered(step, check)
@@ -111,7 +113,8 @@ class BucketChecks:
 
     def _identity(self) -> Found:
         """Does the credential belong to somebody?"""
-        assert self.identities is not None
+        if self.identities is None:
+            return Found(answer="cannot tell", detail="not asked: only Amazon's storage has such a service")
         return Found(
             answer="yes", detail=aws_session.part(aws_session.asked(self.identities.get_caller_identity), "Arn")
         )
@@ -241,7 +244,7 @@ def _answered(step: str, check: Callable[[], Found]) -> Found:
         else:
             answer = _meaning(step, code, status)
         return Found(answer=answer, detail=said, code=code, http_status=status)
-    return found if found.http_status else replace(found, http_status=200)
+    return found if found.http_status or found.answer == "cannot tell" else replace(found, http_status=200)
 
 
 def _meaning(step: str, code: str, status: int | None) -> Answer:

@@ -145,12 +145,15 @@ class ObjectStorage(Connector):
 
     def _checks(self) -> Fetched:
         section = self._section
+        amazon = section.flavour == "aws" and not section.endpoint_url
         checks = BucketChecks(
             client=self._client(),
-            identities=self._client("sts") if section.flavour == "aws" else None,
+            # Another server's S3 address knows no STS: what it answered there would say nothing of the key.
+            identities=self._client("sts") if amazon else None,
+            r2=section.flavour == "r2",
             bucket=section.bucket,
             prefix=self._prefix,
-            region=section.region if section.flavour == "aws" and not section.endpoint_url else "",
+            region=section.region if amazon else "",
             origin=self._origin,
             canary=section.canary,
         )

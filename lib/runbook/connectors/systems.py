@@ -36,11 +36,18 @@ if TYPE_CHECKING:
 
 
 class Systems:
-    """Connectors by name. What is never used is never imported."""
+    """Connectors by name. What is never used is never imported.
 
-    def __init__(self, context: Context, settings: Settings) -> None:
+    Parameters
+    ----------
+    watched
+        Somebody waits before a screen: what takes long shows how far it is.
+    """
+
+    def __init__(self, context: Context, settings: Settings, *, watched: bool = False) -> None:
         self.context = context
         self.settings = settings
+        self._watched = watched
 
     # -- databases and queues -----------------------------------------------------------------------------------------
 
@@ -103,7 +110,7 @@ class Systems:
         """Commands on the workers' hosts, all at once."""
         from runbook.connectors.hosts import Hosts
 
-        return Hosts(self.context, self.settings.workers)
+        return Hosts(self.context, self.settings.workers, progress=self._watched)
 
     # -- the application ----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,9 @@ SPLITS = {
 _NEVER = ("user", "client", "upstream", "upstream_status", "release_overlap")
 _WEEK = 7 * 86_400
 
+Counted = list[tuple[dict[str, str], float]]
+"""Labels and value of each series."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -85,14 +88,14 @@ class Metrics:
         curve = asking.curve(family, long)
         others = {
             "request_curve": curve,
-            "splits": asking.splits(family, window, row["requests"], row["errors"]),
+            "splits": asking.splits(family, window, counted),
             "upstreams": None,
             "traffic_baseline": asking.baseline(family, long),
         }
         return Measured(requests=row | _peak(curve), others=others)
 
 
-def _rate(family: Family, counted: Sequence[tuple[dict[str, str], float]], window: float, at: float) -> Row:
+def _rate(family: Family, counted: Counted, window: float, at: float) -> Row:
     """The one row of ``requests``, as far as the counter tells."""
     requests = sum(value for _, value in counted)
     errors = sum(value for labels, value in counted if _is_error(labels.get(family.status)))
@@ -126,7 +129,7 @@ class _Asking:
     def __init__(self, exchange: Exchange, at: float) -> None:
         self._exchange, self._at = exchange, at
 
-    def vector(self, promql: str) -> list[tuple[dict[str, str], float]]:
+    def vector(self, promql: str) -> Counted:
         """Labels and value of each series at the time of the measurement; what is no number is left out."""
         answer = self._exchange.get("/api/v1/query", {"query": promql, "time": f"{self._at:.3f}"})
         found = []
@@ -197,8 +200,10 @@ class _Asking:
             for at, (total, bad) in sorted(totals.items())
         ]  # fmt: skip
 
-    def splits(self, family: Family, window: float, requests: float, errors: float) -> list[Row]:
+    def splits(self, family: Family, window: float, counted: Counted) -> list[Row]:
         """Rows of ``splits`` for the labels that there are."""
+        requests = sum(value for _, value in counted)
+        errors = sum(value for labels, value in counted if _is_error(labels.get(family.status)))
         rows: list[Row] = []
         for by, label in {**family.labels, "status": family.status}.items():
             keys = ", ".join(dict.fromkeys((label, family.status)))
@@ -267,7 +272,7 @@ def _is_error(status: str | None) -> bool:
     return _class(status) == "5"
 
 
-def _closed(counted: Sequence[tuple[dict[str, str], float]], label: str) -> int | None:
+def _closed(counted: Counted, label: str) -> int | None:
     """Requests that the client gave up; unknown where only classes of statuses are counted."""
     statuses = {labels.get(label, "") for labels, _ in counted}
     if not all(len(status) == 3 and status.isdigit() for status in statuses):

@@ -104,7 +104,7 @@ def test_a_command_that_is_late_is_ended_with_all_that_it_started(shell: Shell, 
 
 
 def test_a_child_that_left_the_group_and_holds_the_pipe_does_not_hold_us(shell: Shell, tmp_path: Path) -> None:
-    text = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 600' & sleep 600"
+    text = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 600' & sleep 600"
     try:
         assert shell.run("r", ["/bin/sh", "-c", text], limit_seconds=0.5).state == "timeout"
     finally:

@@ -399,6 +399,13 @@ def test_a_limit_that_the_application_states_when_it_refuses_is_reported() -> No
     assert details["layer"] == "as refused"
 
 
+def test_refusals_that_only_the_applications_log_counts_are_found_too() -> None:
+    pipeline = healthy()
+    pipeline.log = {"payload too large": 40}
+    pipeline.instead["splits"] = reading("splits", None, source="traffic", state="timeout", reason="…")
+    assert found(run(pipeline)) == ["V07"]
+
+
 def test_a_log_that_cannot_be_read_does_not_say_that_nothing_was_too_large() -> None:
     pipeline = healthy()
     pipeline.instead["splits"] = reading("splits", None, source="traffic", state="unreachable", reason="…")

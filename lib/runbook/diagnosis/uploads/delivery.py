@@ -81,8 +81,7 @@ def too_large(facts: Facts) -> Cause:
     usual. Source: R3, V07.
     """
     bench, traffic = Bench("V07", facts.readings), facts.traffic
-    said = {"app_errors": facts.logged("size"), "queue_failed": facts.jobs.failures("size")}
-    seen = facts.most({"splits": traffic.too_large, **said})
+    seen = facts.refused_for_size
     smaller = bool(facts.bucket.writes or (facts.content.finished or 0) > 0)
     unseen = facts.content.finished is None and facts.bucket.writes is None
     layers = size_limits(facts)
@@ -97,7 +96,7 @@ def too_large(facts: Facts) -> Cause:
             bench.fact("smaller", "smaller uploads go through", None if unseen else smaller,
                        rests_on=("content_overview", *CHECKS)),
         ),
-        share=max(facts.share("V07"), min(1.0, (facts.said("size") or 0) / facts.total) if facts.total else 0.0),
+        share=facts.share("V07"),
         details={"refused": seen, "limit_mb": layers.get(lowest) if lowest else None, "layer": lowest,
                  "limits_mb": layers} if seen else {},
     )  # fmt: skip

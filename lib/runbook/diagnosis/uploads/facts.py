@@ -84,6 +84,12 @@ class Facts:
             return max(known)
         return None if not known or any(self.lost(name) for name in counts) else 0
 
+    @cached_property
+    def refused_for_size(self) -> int | None:
+        """Uploads refused for their size, by whoever counted most of them."""
+        said = {"app_errors": self.logged("size"), "queue_failed": self.jobs.failures("size")}
+        return self.most({"splits": self.traffic.too_large, **said})
+
     def asked(self, name: str) -> bool:
         """Whether there is such a source: its reading was taken, and it is configured."""
         reading = self.readings.last(name)
@@ -167,7 +173,7 @@ class Facts:
         jobs, videos = self.jobs, self.videos
         hung = len(jobs.hung or []) + len(jobs.unlocked or [])
         return {
-            "V07": max(self.traffic.too_large or 0, jobs.failures("size") or 0),
+            "V07": self.refused_for_size or 0,
             "V08": max(len(videos.over_quota), self.said("quota") or 0),
             "V09": max(
                 len(videos.bad_input) + len(videos.provider_fault),

@@ -502,6 +502,23 @@ def test_a_vendor_whose_failures_we_swallow_is_not_to_blame() -> None:
     assert "E06" not in found(diagnose(readings, {}))
 
 
+def test_failures_that_touch_a_vendor_and_calls_that_fail_there_must_be_the_same_requests() -> None:
+    service = vendor()
+    readings = service.readings()
+    for row in readings:
+        for host in row.value if row.name == "upstreams" else []:
+            host |= {"failing_with_error": 30 if host["host"] == PAY else 0}
+    assert "E06" not in found(diagnose(readings, {}))
+
+
+def test_kills_for_memory_that_a_host_does_not_tell_are_unknown() -> None:
+    service = failing()
+    service.log = [("OOM", 350)]
+    service.instead = [reading("worker_memory", [{"host": "w1", "oom_kills": ""}], source="shell")]
+    evidence = {e.id: e.reading for e in diagnose(service.readings(), {}).evidence}
+    assert evidence["E15.now"] == "unknown"
+
+
 def test_a_vendor_that_every_request_touches_is_not_blamed_for_being_touched() -> None:
     service = failing(upstream=PAY)
     assert "E06" not in found(diagnose(service.readings(), {}))

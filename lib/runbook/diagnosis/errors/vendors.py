@@ -21,6 +21,8 @@ from runbook.result import WEAK, Evidence
 UPSTREAMS = "upstreams"
 REACH = "dependency_hosts"
 PAGES = "vendor_status"
+TOGETHER = {"upstream_errors": "failing_with_error", "auth": "failing_with_auth", "throttled": "failing_with_throttled"}
+"""Kind of failed calls → the count of our own failing requests among them."""
 VERIFY_CODES = {
     10: "certificate expired", 18: "self-signed certificate", 19: "self-signed certificate in the chain",
     20: "unknown issuer", 21: "certificate cannot be verified", 62: "certificate is for another host",
@@ -96,12 +98,18 @@ def failing(facts: Facts, key: str) -> list[Vendor] | None:
             row=r,
             failures=count(r, key),
             calls=count(r, "requests"),
-            explained=min(1.0, min(count(r, "failing"), count(r, key)) / facts.errors) if facts.errors else 0.0,
+            explained=min(1.0, _touched_and_failed(r, key) / facts.errors) if facts.errors else 0.0,
         )
         for r in rows
         if count(r, "requests") >= facts.limits.min_calls
     ]
     return sorted(found, key=lambda v: (-v.explained, -v.share_of_calls, v.host))
+
+
+def _touched_and_failed(row: Row, key: str) -> int:
+    """Failing requests of ours whose call failed so; no more than either, where they are counted apart."""
+    together = row.get(TOGETHER[key])
+    return count(row, TOGETHER[key]) if together is not None else min(count(row, "failing"), count(row, key))
 
 
 def explained_by_vendors(facts: Facts) -> float:

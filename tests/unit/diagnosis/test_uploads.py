@@ -235,6 +235,32 @@ def test_half_an_hour_ago_is_no_current_fault() -> None:
     assert findings.symptom.peak == 66.7
 
 
+@pytest.mark.parametrize("make", [full_disk, outage, killed])
+def test_failures_that_are_over_are_no_current_fault(make: Callable[[], Pipeline]) -> None:
+    pipeline = make()
+    onset = [
+        {"begun": ago(2400), "total": 12, "failed": 9, "in_progress": 0},
+        {"begun": ago(1500), "total": 10, "failed": 0, "in_progress": 0},
+        {"begun": ago(300), "total": 8, "failed": 0, "in_progress": 1},
+    ]
+    findings = diagnose([*pipeline.readings(), reading("content_onset", onset)], {})
+    assert findings.outcome == "no_current_fault"
+    assert found(findings) in ([], ["V00"])
+
+
+def test_a_few_uploads_that_came_through_by_luck_do_not_end_an_incident() -> None:
+    onset = [{"begun": ago(600), "total": 40, "failed": 9}, {"begun": ago(200), "total": 4, "failed": 0}]
+    findings = diagnose([*full_disk().readings(), reading("content_onset", onset)], {})
+    assert found(findings) == ["V11"]
+
+
+def test_lines_of_the_log_that_stopped_long_ago_are_over() -> None:
+    pipeline = healthy()
+    row = {"log": "app.log", "pattern": "payload too large", "count": 90, "last": ago(2700), "sample": ""}
+    pipeline.instead["app_errors"] = reading("app_errors", [row], source="shell")
+    assert run(pipeline).outcome == "healthy"
+
+
 def test_few_uploads_are_insufficient_data() -> None:
     pipeline = Pipeline()
     pipeline.upload(2)

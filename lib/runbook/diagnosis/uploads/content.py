@@ -6,6 +6,7 @@ not this one's. ``None`` anywhere means *unknown*.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,6 +109,23 @@ class Content:
             if number(row, "total") >= self.limits.min_uploads
         ]
         return round(max(rates), 1) if rates else None
+
+    @cached_property
+    def recovered(self) -> bool | None:
+        """Whether uploads come through again: so many since the last failure that luck explains less than 5 %.
+
+        Only failures can be over; a row that is stuck still is. ``None`` when the course of the window is unknown.
+        """
+        rows = self.readings.rows("content_onset")
+        if rows is None or not self.percent or self.failed is None:
+            return None
+        if not self.failed or self.stuck:
+            return False
+        course = sorted(rows, key=lambda row: str(row.get("begun")))
+        last = max((n for n, row in enumerate(course) if number(row, "failed")), default=-1)
+        since = sum(number(r, "total") - number(r, "in_progress") for r in course[last + 1 :])
+        rate = min(0.99, self.percent / 100)
+        return since >= max(self.limits.min_uploads, math.log(0.05) / math.log(1 - rate))
 
     @cached_property
     def usual_percent(self) -> float | None:

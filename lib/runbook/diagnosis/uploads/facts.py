@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +31,12 @@ TRACED: tuple[Kind, ...] = ("disk", "memory", "stalled", "size", "quota", "input
 
 NOT_OURS = 0.1
 """Share of a refusal that only our own attempt met."""
+
+
+def _utc(text: str) -> datetime:
+    """A time of a log, taken as UTC where it says nothing else."""
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,16 @@ class Facts:
         rows = self.readings.rows("app_errors")
         if rows is None:
             return None
-        return int(sum(number(row, "count") for row in rows if self._line_kind(row) in kinds))
+        return int(sum(number(row, "count") for row in rows if self._line_kind(row) in kinds and self._recent(row)))
+
+    def _recent(self, row: Row) -> bool:
+        """Whether a line was last seen in the later half of the window: one that stopped is over."""
+        measured, last = self.readings.measured_at(("app_errors",)), str(row.get("last") or "")
+        try:
+            age = _utc(measured) - _utc(last)
+        except ValueError:
+            return True
+        return age <= timedelta(minutes=self.limits.window_minutes / 2)
 
     @staticmethod
     def _line_kind(row: Row) -> Kind:

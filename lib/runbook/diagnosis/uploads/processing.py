@@ -19,6 +19,13 @@ from runbook.result import DECISIVE, WEAK, Evidence
 PROVIDER = (*VIDEOS, "queue_failed")
 
 
+def going_on(facts: Facts, bench: Bench) -> tuple[Evidence, ...]:
+    """Refutes a cause whose traces are of the past: too many uploads came through since for it to be there still."""
+    if not facts.content.recovered:
+        return ()
+    return (bench.fact("over", "uploads fail still", False, rests_on=("content_onset",), otherwise="refutes"),)
+
+
 def quota(facts: Facts) -> Cause:
     """V08: a quota of the provider is used up, or its bill is not paid.
 
@@ -75,7 +82,10 @@ def provider(facts: Facts, *, breached: bool | None) -> Cause:
         applicable=bool(videos.configured) or jobs.configured,
         gate=bench.gate("errors", "uploads that failed at the provider", seen if seen or known else None, at_least=1,
                         rests_on=(*PROVIDER, "upstreams")),
-        clauses=_provider_clauses(facts, bench, kind if seen else "", outage, breached),
+        clauses=(
+            *_provider_clauses(facts, bench, kind if seen else "", outage, breached),
+            *going_on(facts, bench),
+        ),
         hints=_status_page(facts, bench, kind),
         share=min(1.0, max(facts.claims["V09"], min(calls, facts.bad)) / facts.total) if seen and facts.total else 0.0,
         details=details,
@@ -199,7 +209,7 @@ def worker_disk(facts: Facts) -> Cause:
         hints=(
             bench.weigh("fullest", "fullest file system of the workers", fullest, at_least=limits.disk_percent,
                         unit="%", rests_on=("worker_disk",), weight=WEAK),
-        ) if facts.asked("worker_disk") else (),
+        ) if facts.asked("worker_disk") and not facts.content.recovered else going_on(facts, bench),
         share=max(facts.share("V11"), min(1.0, (failed or 0) / facts.total) if facts.total else 0.0,
                   facts.share("V12") if full and not failed else 0.0),
         details={"failed_jobs": facts.jobs.failures("disk"), "logged": facts.logged("disk"), "host": top.get("host"),
@@ -233,6 +243,7 @@ def transcoder_killed(facts: Facts) -> Cause:
         hints=(
             *((bench.fact("kernel", "the kernel killed for memory since the host started", True, value=kills,
                           rests_on=("worker_memory",), weight=WEAK),) if kills else ()),
+            *going_on(facts, bench),
         ),
         share=max(facts.share("V13"), min(1.0, (seen or 0) / facts.total) if facts.total else 0.0),
         details={"killed": killed, "stalled": stalled, "oom_kills": kills,

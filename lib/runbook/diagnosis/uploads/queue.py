@@ -144,7 +144,7 @@ def _failing(facts: Facts) -> Signature | None:
     """Q08: jobs fail for one reason that none of the other causes knows."""
     jobs = facts.jobs
     count = jobs.failures("other") or 0
-    if count < facts.limits.min_bad:
+    if count < facts.limits.min_bad or facts.content.recovered:
         return None
     return Signature(id="Q08", words="jobs fail for a reason of their own", jobs=count,
                      details={"failed_jobs": count, "reasons": jobs.reasons("other")})  # fmt: skip

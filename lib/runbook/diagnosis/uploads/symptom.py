@@ -63,8 +63,8 @@ def sufficient(facts: Facts) -> bool:
 
 
 def peaked(facts: Facts) -> bool:
-    """Whether there were five minutes of the window in which half of the uploads failed."""
-    return (facts.content.peak_percent or 0.0) >= PEAK_PERCENT
+    """Whether it was there within the window: it has recovered since, or half of the uploads of five minutes failed."""
+    return bool(facts.content.recovered) or (facts.content.peak_percent or 0.0) >= PEAK_PERCENT
 
 
 def _rows(facts: Facts) -> Face:
@@ -72,7 +72,8 @@ def _rows(facts: Facts) -> Face:
     breached: bool | None = None
     if content.uploads is not None and content.bad is not None:
         enough = content.bad >= limits.min_bad
-        breached = enough and (content.percent or 0.0) >= content.threshold_percent
+        over = (content.percent or 0.0) >= content.threshold_percent
+        breached = enough and over and not content.recovered
         if not breached and content.uploads < limits.min_uploads:
             breached = None
     return Face(

@@ -45,7 +45,7 @@ def answers(reading: Reading) -> dict[str, tuple[str, str]]:
 
 def amazon(url: str, key: tuple[str, str] = ("AKIAEXAMPLE", SECRET), region: str = "") -> BucketChecks:
     """Checks as they are made where no other address than Amazon's own is configured."""
-    named: dict[str, Any] = {
+    named: dict[str, Any] = {  # as keywords
         "region": REGION,
         "endpoint_url": url,
         "access_key_id": key[0],

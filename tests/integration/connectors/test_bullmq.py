@@ -82,7 +82,7 @@ class Bench:
     def _where(self) -> list[str]:
         return [modules(self.version), str(self.server.port), self.prefix, self.name]
 
-    def end(self) -> None:
+    def close(self) -> None:
         for process in self.workers:
             process.kill()
             process.communicate()
@@ -93,7 +93,7 @@ class Bench:
 def bench(server: RedisProcess, version: int, request: pytest.FixtureRequest) -> Iterator[Bench]:
     made = Bench(server, version, request.node.name.removeprefix("test_"))
     yield made
-    made.end()
+    made.close()
 
 
 def since() -> datetime:
@@ -171,12 +171,10 @@ def test_live_workers_are_counted_by_the_names_of_their_connections(bench: Bench
 
 def test_a_worker_of_another_queue_is_none_of_this_one(bench: Bench) -> None:
     bench.do()
-    other = Bench(bench.server, bench.version, f"{bench.name}-other")
-    other.work()
-    wait_until(lambda: other.row()["workers"] == 1, what="the other's worker")
-    other_end = bench.row()["workers"]
-    other.end()
-    assert other_end == 0
+    with contextlib.closing(Bench(bench.server, bench.version, f"{bench.name}-other")) as other:
+        other.work()
+        wait_until(lambda: other.row()["workers"] == 1, what="the other's worker")
+        assert bench.row()["workers"] == 0
 
 
 def test_a_job_in_work_shows_its_lock(bench: Bench) -> None:
@@ -193,7 +191,7 @@ def test_a_job_of_a_dead_worker_has_no_lock_and_no_client(bench: Bench) -> None:
     bench.do(["add", "hang"])
     bench.work(lockDuration=1000)
     wait_until(lambda: bench.connector().active().value, what="the active job")
-    bench.end()
+    bench.close()
     row = wait_until(
         lambda: (r := bench.connector().active().value[0])["has_lock"] is False and r, what="the lock's end"
     )
@@ -215,7 +213,7 @@ def test_a_stalled_job_that_was_taken_up_again_says_how_often(bench: Bench) -> N
     bench.do(["add", "hang"])
     bench.work(lockDuration=500, stalledInterval=300)
     wait_until(lambda: bench.connector().active().value, what="the active job")
-    bench.end()
+    bench.close()
     bench.work(stalledInterval=300, maxStalledCount=3)
 
     def taken_up() -> Any:
@@ -268,13 +266,12 @@ def test_the_data_of_a_job_is_never_fetched(bench: Bench) -> None:
 
 
 def test_a_prefix_with_a_hash_tag_is_taken_as_it_is(server: RedisProcess, version: int) -> None:
-    bench = Bench(server, version, "media", prefix=f"{{app{version}}}")
-    bench.do(["add", "ok", {}, 2])
-    bench.work()
-    wait_until(lambda: bench.row()["completed"] == 2, what="completion")
-    row = bench.row()
-    assert (row["exists"], row["workers"]) == (True, 1)
-    bench.end()
+    with contextlib.closing(Bench(server, version, "media", prefix=f"{{app{version}}}")) as bench:
+        bench.do(["add", "ok", {}, 2])
+        bench.work()
+        wait_until(lambda: bench.row()["completed"] == 2, what="completion")
+        row = bench.row()
+        assert (row["exists"], row["workers"]) == (True, 1)
 
 
 def test_state_and_active_and_failed_and_completed_together_take_two_round_trips(
@@ -305,7 +302,7 @@ def test_state_and_active_and_failed_and_completed_together_take_two_round_trips
 def newest(server: RedisProcess, request: pytest.FixtureRequest) -> Iterator[Bench]:
     made = Bench(server, 6, request.node.name.removeprefix("test_"))
     yield made
-    made.end()
+    made.close()
 
 
 def test_a_worker_with_a_name_is_one_all_the_same(newest: Bench) -> None:

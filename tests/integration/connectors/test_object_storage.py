@@ -157,8 +157,8 @@ def test_the_settings_of_the_bucket_are_told(moto: Moto) -> None:
     s3 = moto.client("s3")
     block = dict.fromkeys(["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"], True)
     s3.put_public_access_block(Bucket=BUCKET, PublicAccessBlockConfiguration=block | {"BlockPublicPolicy": False})
-    abort = {"ID": "a", "Status": "Enabled", "Filter": {"Prefix": ""}}
-    abort["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": 7}  # type: ignore[assignment]
+    abort: dict[str, Any] = {"ID": "a", "Status": "Enabled", "Filter": {"Prefix": ""}}
+    abort["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": 7}
     s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [abort]})
     sse = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "alias/media"}
     rules = {"Rules": [{"ApplyServerSideEncryptionByDefault": sse}]}

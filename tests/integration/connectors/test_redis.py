@@ -148,7 +148,7 @@ def test_a_script_that_never_ends_makes_it_busy(tmp_path: Path) -> None:
 
         threading.Thread(target=spin, daemon=True).start()
         asked = connector(server.url())
-        reading = wait_until(lambda: (r := asked.ping()).code and r, what="a busy answer")
+        reading = wait_until(lambda: r if (r := asked.ping()).code else None, what="a busy answer")
         info = asked.info()
         server.client().script_kill()
     assert (reading.state, reading.code) == ("partial", "BUSY")

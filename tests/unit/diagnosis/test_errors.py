@@ -502,6 +502,23 @@ def test_a_vendor_whose_failures_we_swallow_is_not_to_blame() -> None:
     assert "E06" not in found(diagnose(readings, {}))
 
 
+def test_failures_that_touch_a_vendor_and_calls_that_fail_there_must_be_the_same_requests() -> None:
+    service = vendor()
+    readings = service.readings()
+    for row in readings:
+        for host in row.value if row.name == "upstreams" else []:
+            host |= {"failing_with_error": 30 if host["host"] == PAY else 0}
+    assert "E06" not in found(diagnose(readings, {}))
+
+
+def test_kills_for_memory_that_a_host_does_not_tell_are_unknown() -> None:
+    service = failing()
+    service.log = [("OOM", 350)]
+    service.instead = [reading("worker_memory", [{"host": "w1", "oom_kills": ""}], source="shell")]
+    evidence = {e.id: e.reading for e in diagnose(service.readings(), {}).evidence}
+    assert evidence["E15.now"] == "unknown"
+
+
 def test_a_vendor_that_every_request_touches_is_not_blamed_for_being_touched() -> None:
     service = failing(upstream=PAY)
     assert "E06" not in found(diagnose(service.readings(), {}))
@@ -806,3 +823,13 @@ def test_traffic_that_cannot_be_read_is_never_healthy(state: str) -> None:
     assert findings.outcome == "undetermined"
     assert all(v.tier in ("undetermined", "excluded") for v in findings.verdict)
     assert {n.state for n in findings.not_checked} == {state}
+
+
+def test_shares_are_of_the_requests_that_the_splits_were_taken_with() -> None:
+    service = bad_instance()
+    service.samples = 1
+    later = reading("requests", service.readings()[0].value | {"requests": 9000, "errors": 3000})
+    readings = [*service.readings(), replace(later, measured_at="2026-03-01T03:00:04+00:00")]
+    findings = diagnose(readings, {})
+    assert findings.symptom.value == 33.33
+    assert of(findings, "E12").share > 0.95

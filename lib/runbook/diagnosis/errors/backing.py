@@ -287,5 +287,6 @@ def _percent(row: Any, key: str) -> float:
 
 
 def _oom_kills(facts: Facts) -> bool | None:
-    rows = [r for r in facts.readings.rows("worker_memory") or [] if r.get("oom_kills") is not None]
-    return any(_percent(r, "oom_kills") > 0 for r in rows) if rows else None
+    told = [str(r.get("oom_kills", "")) for r in facts.readings.rows("worker_memory") or []]
+    known = [int(text) for text in told if text.isdigit()]
+    return any(known) if known else None

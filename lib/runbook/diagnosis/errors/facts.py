@@ -45,6 +45,10 @@ def is_named(value: Any) -> bool:
     return value is not None and str(value).strip().lower() not in NAMELESS
 
 
+def _with_requests(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*names, REQUESTS)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """One value of a split, beside all the others of that split."""
@@ -84,7 +88,12 @@ class Facts:
 
     @cached_property
     def now(self) -> Row | None:
-        return self.samples[-1] if self.samples else None
+        """The measure that the splits were taken with, so that shares are of the same requests; else the last."""
+        splits = self.readings.last(SPLITS)
+        taken = [r for r in self.readings.series(REQUESTS) if r.known and r.rows and count(r.rows[0], "requests")]
+        beside = [r for r in taken if splits is not None and r.measured_at == splits.measured_at]
+        found = beside or taken
+        return found[-1].rows[0] if found else None
 
     @cached_property
     def total(self) -> int:
@@ -98,7 +107,8 @@ class Facts:
 
     @cached_property
     def percent(self) -> float | None:
-        return self.percent_of(self.now) if self.now is not None else None
+        """Percent of the requests that failed, as last measured."""
+        return self.percent_of(self.samples[-1]) if self.samples else None
 
     @staticmethod
     def percent_of(sample: Row) -> float:
@@ -165,13 +175,23 @@ class Facts:
 
     def gate(self, bench: Bench, slug: str, label: str, value: Any, *, rests_on: Sequence[str], **how: Any) -> Evidence:
         """A gate on what fails: unknown while nothing can be judged, refuted while next to nothing fails."""
-        rests_on = tuple(dict.fromkeys((*rests_on, REQUESTS)))
+        barred = self._barred(bench, slug, label)
+        return barred or bench.gate(slug, label, value, rests_on=_with_requests(rests_on), **how)
+
+    def fact_gate(
+        self, bench: Bench, slug: str, label: str, holds: bool | None, *, rests_on: Sequence[str], **how: Any
+    ) -> Evidence:
+        """The same for something that holds or does not."""
+        barred = self._barred(bench, slug, label)
+        return barred or bench.fact(slug, label, holds, rests_on=_with_requests(rests_on), otherwise="refutes", **how)
+
+    def _barred(self, bench: Bench, slug: str, label: str) -> Evidence | None:
         if self.splittable is None:
             return bench.fact(slug, label, None, rests_on=(REQUESTS,), reason=self.why_not)
-        if not self.splittable:
-            seen = f"{self.errors} of {self.total} requests fail: nothing to split"
-            return bench.fact(slug, label, False, value=seen, rests_on=(REQUESTS,), otherwise="refutes")
-        return bench.gate(slug, label, value, rests_on=rests_on, **how)
+        if self.splittable:
+            return None
+        seen = f"{self.errors} of {self.total} requests fail: nothing to split"
+        return bench.fact(slug, label, False, value=seen, rests_on=(REQUESTS,), otherwise="refutes")
 
     # -- splits -------------------------------------------------------------------------------------------------------
 

@@ -165,9 +165,9 @@ def _replaced(facts: Facts, changes: Changes, *, others: bool | None) -> Cause:
         id="E01",
         name=NAME,
         applicable=is_configured(facts, "deployments") or facts.carries("release"),
-        gate=facts.gate(bench, "near", f"errors begin up to {facts.limits.deploy_minutes:g} min after a roll-out",
-                        int(rollout is not None) if known else None, at_least=1,
-                        rests_on=("deployments", "request_curve"), weight=WEAK, reason=_no_onset(changes)),
+        gate=facts.fact_gate(bench, "near", f"errors begin up to {facts.limits.deploy_minutes:g} min after a roll-out",
+                             rollout is not None if known else None, value=_between(rollout, changes),
+                             rests_on=("deployments", "request_curve"), weight=WEAK, reason=_no_onset(changes)),
         clauses=(
             bench.weigh("rise", "times as often as before the onset", changes.rise, at_least=facts.limits.release_ratio,
                         rests_on=("request_curve",), weight=WEAK),
@@ -181,6 +181,14 @@ def _replaced(facts: Facts, changes: Changes, *, others: bool | None) -> Cause:
         share=1.0 if others is False and rollout is not None and facts.splittable else 0.0,
         details=_details(facts, changes, release, rollout, []) if rollout is not None else {},
     )  # fmt: skip
+
+
+def _between(change: Change | None, changes: Changes) -> str | None:
+    """What a change was, and how long before the errors it ended."""
+    if change is None or changes.onset is None:
+        return None
+    seconds = (changes.onset - change.ended).total_seconds()
+    return f"{change.what}: {seconds / 60:.0f} min before" if seconds >= 30 else f"{change.what}: just then"
 
 
 def _release_of(facts: Facts, rollout: Change) -> str:
@@ -212,10 +220,11 @@ def changed_configuration(facts: Facts, changes: Changes, *, others: bool | None
         id="E02",
         name="configuration, flag or secret change",
         applicable=is_configured(facts, "deployments") or is_configured(facts, "workflow_runs"),
-        gate=facts.gate(bench, "near", f"errors begin up to {facts.limits.deploy_minutes:g} min after such a change",
-                        int(change is not None) if known and facts.readings.known("workflow_runs") else None,
-                        at_least=1, reason=_no_onset(changes),
-                        rests_on=("workflow_runs", "deployments", "request_curve")),
+        gate=facts.fact_gate(bench, "near",
+                             f"errors begin up to {facts.limits.deploy_minutes:g} min after such a change",
+                             change is not None if known and facts.readings.known("workflow_runs") else None,
+                             value=_between(change, changes), reason=_no_onset(changes),
+                             rests_on=("workflow_runs", "deployments", "request_curve")),
         clauses=(
             bench.fact("alike", "all releases fail alike", _alike(facts, changes), rests_on=(SPLITS, "deployments"),
                        otherwise="refutes", reason="it is not known whether a release was rolled out just then"),
@@ -256,10 +265,10 @@ def bad_data(facts: Facts, changes: Changes) -> Cause:
         id="E18",
         name="bad data",
         applicable=is_configured(facts, "sentry_issues"),
-        gate=facts.gate(bench, "issue", "the leading issue in Sentry is new, in a release that is not",
-                        None if rows is None or old is None else int(old), at_least=1,
-                        rests_on=("sentry_issues", "deployments"),
-                        reason="it is not known how old that release is" if rows is not None else ""),
+        gate=facts.fact_gate(bench, "issue", "the leading issue in Sentry is new, in a release that is not",
+                             None if rows is None else old, value=_named(issue) if old else None,
+                             rests_on=("sentry_issues", "deployments"),
+                             reason="it is not known how old that release is" if rows is not None else ""),
         clauses=(
             bench.weigh("users", "users that it touches, or that fail in the access log", _users(facts, issue), below=6,
                         rests_on=("sentry_issues", SPLITS), otherwise="refutes"),

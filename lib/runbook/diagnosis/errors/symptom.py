@@ -31,7 +31,7 @@ def impact(facts: Facts) -> str:
     seen = f"{facts.errors} of {facts.total} requests failed in {_span(count(facts.now, 'window_seconds'))}"
     if facts.sufficient is False:
         return f"{seen}: too few to tell a rate from chance."
-    parts = [f"{seen} ({facts.percent:g} %, at least {facts.low_percent(facts.now):g} %)"]
+    parts = [f"{seen} ({facts.percent_of(facts.now):g} %, at least {facts.low_percent(facts.now):g} %)"]
     route = facts.top("route")
     if route is not None and route.errors:
         parts.append(f"most of them on {route.value} ({route.errors})")

@@ -21,6 +21,8 @@ from runbook.result import WEAK, Evidence
 UPSTREAMS = "upstreams"
 REACH = "dependency_hosts"
 PAGES = "vendor_status"
+TOGETHER = {"upstream_errors": "failing_with_error", "auth": "failing_with_auth", "throttled": "failing_with_throttled"}
+"""Kind of failed calls → the count of our own failing requests among them."""
 VERIFY_CODES = {
     10: "certificate expired", 18: "self-signed certificate", 19: "self-signed certificate in the chain",
     20: "unknown issuer", 21: "certificate cannot be verified", 62: "certificate is for another host",
@@ -96,12 +98,18 @@ def failing(facts: Facts, key: str) -> list[Vendor] | None:
             row=r,
             failures=count(r, key),
             calls=count(r, "requests"),
-            explained=min(1.0, min(count(r, "failing"), count(r, key)) / facts.errors) if facts.errors else 0.0,
+            explained=min(1.0, _touched_and_failed(r, key) / facts.errors) if facts.errors else 0.0,
         )
         for r in rows
         if count(r, "requests") >= facts.limits.min_calls
     ]
     return sorted(found, key=lambda v: (-v.explained, -v.share_of_calls, v.host))
+
+
+def _touched_and_failed(row: Row, key: str) -> int:
+    """Failing requests of ours whose call failed so; no more than either, where they are counted apart."""
+    together = row.get(TOGETHER[key])
+    return count(row, TOGETHER[key]) if together is not None else min(count(row, "failing"), count(row, key))
 
 
 def explained_by_vendors(facts: Facts) -> float:
@@ -323,8 +331,9 @@ def names_or_certificates(facts: Facts) -> Cause:
         id="E13",
         name="DNS or TLS of a dependency",
         applicable=is_configured(facts, REACH),
-        gate=facts.gate(bench, "probe", "hosts that we call whose name or certificate fails",
-                        None if rows is None else len(bad), at_least=1, rests_on=(REACH,)),
+        gate=facts.fact_gate(bench, "probe", "a host that we call fails our own look, in its name or certificate",
+                             None if rows is None else bool(bad), rests_on=(REACH,),
+                             value=", ".join(sorted(host_of(r.get("host")) for r in bad)) or None),
         clauses=(
             bench.weigh("touched", "failing requests of ours whose call to it failed", share if worst else None,
                         at_least=facts.limits.concentration_share, share=True, rests_on=(UPSTREAMS, LOG)),

@@ -9,8 +9,8 @@ import hashlib
 import hmac
 import json
 import logging
+import random
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -22,6 +22,7 @@ from runbook.sandbox.application.stage import Failure, Stage
 STRIPE_HOST = "api.stripe.com"
 SENTRY_PROJECT = "1"
 VENDOR_SECONDS = 1.0
+_ROW = 20
 REPORTS_PER_SECOND = 5.0
 """More errors than these are not reported: what Sentry sees is a sample."""
 
@@ -70,7 +71,8 @@ class Backend:
 
         self.configuration = configuration
         self.stage = Stage()
-        self._concerned: Counter[Failure] = Counter()
+        self._next: dict[Failure, list[bool]] = {}
+        self._chance = random.Random(20)  # noqa: S311 - which request fails is no secret
         self.database = Database(configuration.database_dsn)
         self.redis: Any = redis.asyncio.from_url(configuration.redis_url, socket_timeout=2, socket_connect_timeout=2)
         self.client = http1.Client()
@@ -83,13 +85,20 @@ class Backend:
     def enact(self, stage: Stage) -> None:
         """Behave like that from now on."""
         self.stage = stage
-        self._concerned.clear()
+        self._next.clear()
 
     def meets(self, failure: Failure) -> bool:
-        """Whether the next request that this failure concerns is one of its share; they are evenly spread."""
-        self._concerned[failure] += 1
-        number = self._concerned[failure]
-        return int(number * failure.share + 1e-9) > int((number - 1) * failure.share + 1e-9)
+        """Whether the next request that this failure concerns is one of its share.
+
+        Of twenty in a row it is the right number, in no order: requests are handed to the instances in turn, and every
+        third or fourth would always be the same instance's.
+        """
+        coming = self._next.setdefault(failure, [])
+        if not coming:
+            failing = round(_ROW * failure.share)
+            coming += [True] * failing + [False] * (_ROW - failing)
+            self._chance.shuffle(coming)
+        return coming.pop()
 
     async def rows(self, statement: str, *parameters: Any) -> list[Any]:
         """Run one statement on whichever database is configured now."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import psycopg
 
 POOL_SIZE = 4
@@ -51,35 +49,38 @@ class Database:
             It could not connect, or the server refused the statement.
         """
         with _named_errors():
-            async with self._session(dsn or self.dsn) as session:
-                cursor = await session.execute(statement.encode(), parameters)
-                return await cursor.fetchall() if cursor.description else []
+            async with self._slots:
+                self.used += 1
+                try:
+                    return await self._ask(statement, parameters, dsn or self.dsn)
+                finally:
+                    self.used -= 1
 
     async def close_idle(self) -> None:
         """Close every session that is not in use."""
         while self._idle:
             await self._idle.pop().close()
 
-    @asynccontextmanager
-    async def _session(self, dsn: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async def _ask(self, statement: str, parameters: Sequence[Any], dsn: str) -> list[Any]:
         import psycopg
 
-        async with self._slots:
-            self.used += 1
+        while True:
+            kept = self._idle.pop() if self._idle and dsn == self.dsn else None
+            session = kept or await psycopg.AsyncConnection.connect(
+                dsn, autocommit=True, application_name=self._application_name, connect_timeout=3
+            )
             try:
-                kept = self._idle.pop() if self._idle and dsn == self.dsn else None
-                session = kept or await psycopg.AsyncConnection.connect(
-                    dsn, autocommit=True, application_name=self._application_name, connect_timeout=3
-                )
-                try:
-                    yield session
-                finally:
-                    if session.closed or dsn != self.dsn:
-                        await session.close()
-                    else:
-                        self._idle.append(session)
+                cursor = await session.execute(statement.encode(), parameters)
+                return await cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                # A session that the server ended while it was idle has not heard the statement.
+                if kept is None or not session.closed:
+                    raise
             finally:
-                self.used -= 1
+                if session.closed or dsn != self.dsn:
+                    await session.close()
+                else:
+                    self._idle.append(session)
 
 
 @contextmanager

@@ -28,8 +28,8 @@ class Failure(BaseModel):
     release: str | None = None
     instance: str | None = None
     route: str | None = None
-    #: Share of the matching requests, 0–1. They fail evenly: of 0.3 every third or fourth.
-    share: float = Field(default=1.0, gt=0, le=1)
+    #: Share of the matching requests, in steps of 0.05: of twenty in a row that many fail.
+    share: float = Field(default=1.0, ge=0.05, le=1)
     message: str = "Error: unexpected state"
 
 

@@ -21,9 +21,9 @@ def prevention(readings: Sequence[Reading]) -> list[dict[str, Any]]:
         _row("test upload", bucket.step("canary_put") is not None and bucket.answer("canary_put") is not None
              if bucket.rows is not None else None, "made by this run" if bucket.writes else "s3.canary",
              "a policy that denies PUT alone looks healthy to everything that only reads"),
-        _row("bucket not public", _not(bucket.answer("public_access")), _said(bucket, "public_access"),
+        _row("public access blocked", bucket.answer("public_access"), _said(bucket, "public_access"),
              "uploads before review are nobody else's business"),
-        _row("lifecycle ends what is left half uploaded", bucket.answer("lifecycle"), _said(bucket, "lifecycle"),
+        _row("a lifecycle rule removes what is half uploaded", _aborts(bucket), _said(bucket, "lifecycle"),
              "parts of uploads that broke are paid for until somebody removes them"),
         _row("encryption at rest", bucket.answer("encryption"), _said(bucket, "encryption"), "asked for by audits"),
         _queue_row(taken),
@@ -36,8 +36,9 @@ def _row(check: str, holds: bool | None, value: Any, why: str) -> dict[str, Any]
     return {"check": check, "holds": holds, "value": value, "why": why}
 
 
-def _not(answer: bool | None) -> bool | None:
-    return None if answer is None else not answer
+def _aborts(bucket: Bucket) -> bool | None:
+    answer = bucket.answer("lifecycle")
+    return answer and "are aborted" in _said(bucket, "lifecycle")
 
 
 def _said(bucket: Bucket, step: str) -> str:

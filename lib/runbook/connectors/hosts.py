@@ -72,12 +72,12 @@ class Hosts(Connector):
         self._progress = progress
         super().__init__(context, ", ".join(self.hosts) if len(self.hosts) <= 5 else f"{len(self.hosts)} hosts")
 
-    def run(self, name: str, argv: Sequence[str], *, limit_seconds: float = LIMIT_SECONDS) -> Reading:
+    def run(self, name: str, argv: Sequence[str], *, limit_seconds: float = LIMIT_SECONDS, query: str = "") -> Reading:
         """One command on every host. Rows are those of :meth:`Shell.run`, with ``host`` in front.
 
         The reading is ``partial`` when a host failed or its command did, and has the worst state when all failed.
         """
-        query = shlex.join(argv)
+        query = query or shlex.join(argv)
         if not self.hosts:
             return self.missing(name, query, Failure(state="not_configured", reason="workers.hosts is not set"))
         return self.read(
@@ -88,7 +88,9 @@ class Hosts(Connector):
         self, name: str, text: str, arguments: Sequence[str] = (), *, limit_seconds: float = LIMIT_SECONDS
     ) -> Reading:
         """A ``%%sh`` cell on every host: ``/bin/sh`` runs its text, the arguments are ``$1``, ``$2`` …"""
-        return self.run(name, shell.script_argv(name, text, arguments), limit_seconds=limit_seconds)
+        shown = shlex.join(shell.script_argv(name, text, arguments))
+        argv = shell.script_argv(name, shell.with_functions(text), arguments)
+        return self.run(name, argv, limit_seconds=limit_seconds, query=shown)
 
     def failure(self, error: Exception) -> Failure:
         return shell.not_started(error)

@@ -15,7 +15,9 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
@@ -52,17 +54,22 @@ class Shell(Connector):
         super().__init__(context, target)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, name: str, argv: Sequence[str], *, limit_seconds: float = LIMIT_SECONDS) -> Reading:
+    def run(self, name: str, argv: Sequence[str], *, limit_seconds: float = LIMIT_SECONDS, query: str = "") -> Reading:
         """The output of one command, a row a line; tab-separated output under a tab-separated head becomes columns.
 
-        A command that exits other than 0 gives a ``partial`` reading with what it printed.
+        A command that exits other than 0 gives a ``partial`` reading with what it printed. ``query`` is what the
+        report shows of it; default: all of it.
         """
-        return self.read(name, shlex.join(argv), lambda: self._fetch(list(argv), limit_seconds),
+        return self.read(name, query or shlex.join(argv), lambda: self._fetch(list(argv), limit_seconds),
                          limit_seconds=limit_seconds + 1)  # fmt: skip
 
     def script(self, name: str, text: str, arguments: Sequence[str] = ()) -> Reading:
-        """A ``%%sh`` cell: ``/bin/sh`` runs its text, the arguments are ``$1``, ``$2`` …"""
-        return self.run(name, script_argv(name, text, arguments))
+        """A ``%%sh`` cell: ``/bin/sh`` runs its text, the arguments are ``$1``, ``$2`` …
+
+        The text may call the functions of ``connectors/sh``.
+        """
+        shown = shlex.join(script_argv(name, text, arguments))
+        return self.run(name, script_argv(name, with_functions(text), arguments), query=shown)
 
     def elsewhere(self, name: str, text: str, reason: str) -> Reading:
         """A command that would have to run on a host that we have no shell on."""
@@ -88,6 +95,17 @@ class Shell(Connector):
 def script_argv(name: str, text: str, arguments: Sequence[str] = ()) -> list[str]:
     """A ``%%sh`` cell as a command: its text is the author's, what is in ``arguments`` is data."""
     return ["/bin/sh", "-u", "-c", text, name, *arguments]
+
+
+def with_functions(text: str) -> str:
+    """A text with those of the library's functions before it that it calls by name."""
+    return "".join(body for name, body in _functions().items() if name in text) + text
+
+
+@cache
+def _functions() -> dict[str, str]:
+    files = sorted((Path(__file__).parent / "sh").glob("*.sh"))
+    return {file.stem: file.read_text(encoding="utf-8") for file in files}
 
 
 def not_started(error: Exception) -> Failure:

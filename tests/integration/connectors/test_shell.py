@@ -223,3 +223,28 @@ def test_a_line_ends_at_a_line_feed_and_nowhere_else() -> None:
 
 def test_this_python_is_seen_by_its_name_only(shell: Shell) -> None:
     assert shell.run("r", [sys.executable, "-c", "print('x' * 5)"]).value == lines("xxxxx")
+
+
+def test_lines_of_a_log_are_told_with_their_age_whatever_their_clock_looks_like(shell: Shell, tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text(
+        "2026-11-23 09:59:59 too old\n"
+        "2026-11-23T10:00:00.123Z ERROR begins\n"
+        "    at a stack trace\twith a tab\n"
+        '{"level":50,"time":1795428300000,"msg":"milliseconds"}\n'  # 2026-11-23T10:05:00Z
+        '{"ts": 1795428301, "msg": "seconds"}\n'
+    )
+    text = 'printf "at\\trecent\\tline\\n"; log_lines "$1" "$2" "$3"'
+    reading = shell.script("lines", text, ["2026-11-23T10:00:00+00:00", "2026-11-23T10:05:00+00:00", str(log)])
+    assert [(row["recent"], row["line"]) for row in reading.rows] == [
+        (0, "2026-11-23T10:00:00.123Z ERROR begins"),
+        (0, "at a stack trace with a tab"),
+        (1, '{"level":50,"time":1795428300000,"msg":"milliseconds"}'),
+        (1, '{"ts": 1795428301, "msg": "seconds"}'),
+    ]
+    assert "awk" not in reading.query, "the report shows what the author wrote"
+
+
+def test_a_log_that_cannot_be_read_is_said(shell: Shell, tmp_path: Path) -> None:
+    reading = shell.script("lines", 'log_lines "$1" "$1" "$2"', ["2026-11-23T10:00:00", str(tmp_path / "absent.log")])
+    assert (reading.state, "absent.log cannot be read" in reading.reason) == ("partial", True)

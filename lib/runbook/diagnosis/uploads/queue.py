@@ -12,7 +12,8 @@ from runbook.diagnosis.uploads.facts import Facts
 from runbook.diagnosis.uploads.jobs import ACTIVE, FAILED, STATE
 from runbook.diagnosis.verdict import Cause
 
-REFUSED_CODES = frozenset({"ECONNREFUSED", "LOADING", "MISCONF", "MAXCLIENTS", "OOM", "READONLY", "CLUSTERDOWN"})
+REFUSED_CODES = frozenset({"ECONNREFUSED", "LOADING", "MISCONF", "MAXCLIENTS", "OOM", "READONLY", "CLUSTERDOWN", "BUSY",
+                           "DENIED"})  # fmt: skip
 """What a Redis says that refuses everybody; a password that is wrong may be ours alone."""
 
 

@@ -124,7 +124,7 @@ class BullQueue(RedisConnector):
         known = {key: None if key in denied else answer for key, answer in answers.items()}
         row = {"queue": self._queue.name, "prefix": self._queue.prefix, **_counts(known), **_version(known)}
         row["oldest_waiting_seconds"] = _oldest((yield self._timestamps(known)), now)
-        row |= _workers(known["clients"], self._client_name())
+        row |= _workers(known["clients"], self._client_names())
         others = (yield from self._others()) if row["exists"] is False else ([], "")
         row["other_queues"] = others[0]
         unseen = [f"{key}: {error_code(error) or error}" for key, error in denied.items()]
@@ -192,9 +192,13 @@ class BullQueue(RedisConnector):
                 return sorted(found), ""
         return sorted(found), f"only the first {MAX_SCANS * SCAN_COUNT:,} keys were looked through for other queues"
 
-    def _client_name(self) -> str:
-        """How a worker of this queue names its connection; a worker with a name of its own adds ``:w:<name>``."""
-        return f"{self._queue.prefix}:{base64.b64encode(self._queue.name.encode()).decode()}"
+    def _client_names(self) -> tuple[str, ...]:
+        """How a worker of this queue names its connection; a worker with a name of its own adds ``:w:<name>``.
+
+        BullMQ for Node writes the queue's name in base64, BullMQ for Python as it is.
+        """
+        encoded = base64.b64encode(self._queue.name.encode()).decode()
+        return f"{self._queue.prefix}:{encoded}", f"{self._queue.prefix}:{self._queue.name}"
 
 
 def _together(session: Session, steps: Mapping[str, Steps]) -> dict[str, Fetched | Exception]:
@@ -283,11 +287,12 @@ def _version(known: Mapping[str, Any]) -> dict[str, Any]:
     return {"exists": exists, "version": version, "major": int(major[1]) if major else None}
 
 
-def _workers(clients: Sequence[Mapping[str, str]] | None, client_name: str) -> dict[str, Any]:
+def _workers(clients: Sequence[Mapping[str, str]] | None, names: Sequence[str]) -> dict[str, Any]:
     """The connections that workers wait on, one each. A list in which we do not find ourselves hides names."""
     if clients is None or not any(client.get("name") == CLIENT_NAME for client in clients):
         return {"workers": None, "worker_clients": []}
-    named = [c for c in clients if (name := c.get("name", "")) == client_name or name.startswith(f"{client_name}:w:")]
+    theirs = tuple(f"{name}:w:" for name in names)
+    named = [c for c in clients if (name := c.get("name", "")) in names or name.startswith(theirs)]
     rows = [
         {
             "id": _int(client.get("id")),

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -432,6 +433,32 @@ def test_bull_the_predecessor_is_recognised(server: RedisProcess) -> None:
     row = BullQueue(Context(), server.url(), Queue(name="old")).state().value[0]
     assert (row["exists"], row["version"], row["major"]) == (True, "Bull (legacy)", None)
     assert (row["paused"], row["waiting"]) == (True, 1)
+
+
+PYTHON_WORKER = """
+import asyncio, sys
+from bullmq import Worker
+
+async def work(job, token):
+    return None
+
+async def main():
+    worker = Worker(sys.argv[1], work, {"connection": sys.argv[2], "name": "transcoder"})
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_a_worker_of_bullmq_for_python_is_counted(server: RedisProcess) -> None:
+    connector = BullQueue(Context(), server.url(), Queue(name="snake"))
+    process = subprocess.Popen([sys.executable, "-c", PYTHON_WORKER, "snake", server.url()])
+    try:
+        seen = wait_until(lambda: (row := connector.state().value[0])["workers"] and row, what="the worker")
+        assert {client["name"] for client in seen["worker_clients"]} == {"bull:snake:w:transcoder"}
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _encoded(name: str) -> str:

@@ -672,6 +672,14 @@ def test_jobs_that_fail_for_a_reason_of_their_own_are_shown_with_it() -> None:
     assert details["reasons"] == ["TypeError: codec is undefined"]
 
 
+def test_jobs_that_stalled_for_good_are_a_transcoder_that_dies_over_them() -> None:
+    pipeline = healthy()
+    pipeline.fail_jobs(4, "job stalled more than allowable limit")
+    findings = run(pipeline)
+    assert found(findings) == ["V13"]
+    assert verdict(findings, "V13").details["stalled"] == 4
+
+
 def test_a_queue_that_is_not_there_by_its_name_is_unknown() -> None:
     pipeline = healthy()
     pipeline.state = {"exists": False, "waiting": None, "workers": None, "other_queues": ["video"]}

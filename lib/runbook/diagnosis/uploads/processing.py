@@ -219,10 +219,11 @@ def worker_disk(facts: Facts) -> Cause:
 
 
 def transcoder_killed(facts: Facts) -> Cause:
-    """V13: the transcoder is killed for its memory, or crashes on what it is given.
+    """V13: the transcoder is killed for its memory, or dies over what it is given.
 
-    Gate: jobs end with exit status 137, out of memory, or stalled more often than allowed. Clause: the
-    reason names memory. Refers to the runbook of memory. Source: R3, V13; R6.
+    Gate: jobs end with exit status 137, out of memory, or stalled more often than allowed. Clause: the reason names it,
+    or more than one job stalled for good: a worker died over each of them twice. Refers to the runbook of memory.
+    Source: R3, V13; R6.
     """
     bench = Bench("V13", facts.readings)
     killed, stalled = facts.said("memory"), facts.jobs.failures("stalled")
@@ -237,8 +238,9 @@ def transcoder_killed(facts: Facts) -> Cause:
         gate=bench.gate("killed", "jobs whose transcoder was killed or stalled for good", seen, at_least=1,
                         rests_on=("queue_failed", "app_errors")),
         clauses=(
-            bench.weigh("memory", "reasons that name memory or exit status 137", killed, at_least=1,
-                        rests_on=("queue_failed", "app_errors")),
+            bench.fact("again", "memory or exit status 137 is named, or jobs stalled for good again and again",
+                       None if seen is None else bool(killed) or (stalled or 0) >= facts.limits.min_bad,
+                       value=killed or stalled, rests_on=("queue_failed", "app_errors")),
         ),
         hints=(
             *((bench.fact("kernel", "the kernel killed for memory since the host started", True, value=kills,

@@ -124,7 +124,7 @@ def storm(sandbox: Sandbox, injected: Injected) -> None:
 
 
 def role_full(sandbox: Sandbox, injected: Injected) -> None:
-    assert rows(sandbox, "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'worker'") == [(4,)]
+    assert rows(sandbox, "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'batch'") == [(4,)]
     assert 'too many connections for role "batch"' in login(sandbox, "batch")
     assert login(sandbox, "web") == "ok"
 

@@ -160,11 +160,11 @@ def test_a_fault_injected_by_one_process_is_healed_by_another(tmp_path: Path) ->
         done = subprocess.run([sys.executable, "-c", code, str(sandbox.directory)], check=True, stdout=subprocess.PIPE)
         assert done.returncode == 0
         assert sandbox.status()["fault"] == "P06"
-        assert ask(sandbox.dsn("postgres"), "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'worker'") == 4
+        assert ask(sandbox.dsn("postgres"), "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'batch'") == 4
         with pytest.raises(SandboxError, match="fault P06 is injected already"):
             sandbox.inject("P01")
         assert sandbox.heal() == "P06"
-        assert ask(sandbox.dsn("postgres"), "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'worker'") == -1
+        assert ask(sandbox.dsn("postgres"), "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'batch'") == -1
         assert sandbox.heal() is None
 
 

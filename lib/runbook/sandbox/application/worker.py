@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import os
@@ -160,6 +161,9 @@ async def _work(orders: Orders) -> None:
         "name": "transcoder",
     }
     worker: Any = Worker(orders.queue, Transcoder(orders), options)
+    # BullMQ on Node encodes the queue in the name of its connections, its port to Python does not; backends run Node.
+    encoded = base64.b64encode(orders.queue.encode()).decode()
+    worker.clientName = f"{orders.prefix}:{encoded}:w:{options['name']}"
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     await worker.client.ping()

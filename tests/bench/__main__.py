@@ -19,7 +19,7 @@ import structlog
 from rich.console import Console
 
 from runbook import catalog
-from runbook.sandbox.sandbox import Sandbox
+from runbook.sandbox.sandbox import DATABASE, Sandbox
 from tests.bench.sides import RUNBOOK, Service, Shell, environment
 
 console = Console(highlight=False)
@@ -80,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="runbook-bench-") as directory:
         scratch = Path(directory)
         scratch.chmod(0o755)  # the embedded servers run as another user when we are root
-        with Sandbox(scratch / "sandbox", owned=True) as box:
+        with Sandbox(scratch / "sandbox", systems=DATABASE, owned=True) as box:
             env = environment(scratch, box.settings())
             shell = Shell(scratch, env)
             with Service(scratch, env) as service:

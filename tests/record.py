@@ -25,18 +25,20 @@ RECORDED = Path(__file__).parent / "unit" / "diagnosis" / "recorded"
 
 def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path) -> None:
     """Inject ``fault``, run, keep the readings and the parameters."""
-    one = plan(fault, causes=runbook.causes)
-    if lacking := one.missing():
+    planned = plan(fault, causes=runbook.causes)
+    if lacking := planned.missing():
         print(f"{fault}: skipped, {lacking}")
         return
-    with inject(one, sandbox) as injected:
+    with inject(planned, sandbox) as injected:
         settings = sandbox.settings()
         for section, values in injected.settings.items():
             settings[section] = settings.get(section, {}) | dict(values)
-        parameters = {"samples": 3, "sample_seconds": 0.5} | dict(one.scaled)
+        parameters = {"samples": 3, "sample_seconds": 0.5} | dict(planned.scaled)
         request = RunRequest(run_id=new_run_id(), runbook=runbook.name, parameters=parameters)
         result = execute(request, from_plain(settings), archive=Archive(scratch))
-    readings = recording.load(Path(result["report"]["html"]).with_name(READINGS))
+    taken = recording.load(Path(result["report"]["html"]).with_name(READINGS))
+    # Where this machine keeps its Python is nobody's business.
+    readings = recording.parse(recording.dump(reading).replace(sys.prefix, "/opt/app") for reading in taken)
     kept = RECORDED / runbook.name
     kept.mkdir(exist_ok=True)
     (kept / f"{fault}.jsonl.gz").write_bytes(recording.pack(readings))

@@ -55,7 +55,7 @@ def _rollback(verdict: Verdict, facts: Facts, changes: Changes) -> list[Action]:
     return [
         _action(
             "E01", "github.rollback",
-            f"Roll back from {details.get('release')} to {details.get('previous_ref') or previous}",
+            f"Roll back from {details.get('release')} to {details.get('previous_release') or str(previous)[:12]}",
             _deploy(repository, str(previous), environment),
             undo=_deploy(repository, bad, environment) if bad else "deploy the newer commit again",
             needs="write access to deployments of the repository",

@@ -235,14 +235,15 @@ def literal(value: Any) -> str:
 
 
 def _room(verdict: Verdict, facts: Facts) -> list[Action]:
-    where = " ".join(str(verdict.details.get(key)) for key in ("host", "mount") if verdict.details.get(key))
+    place = {key: verdict.details[key] for key in ("host", "mount") if verdict.details.get(key)}
+    where = " ".join(map(str, place.values()))
     return [
         _action(
             "V11", "worker.make_room", f"Make room on the worker{f' ({where})' if where else ''}",
             "df -h; df -i; du -xh --max-depth=2 /tmp | sort -h | tail\n"
             "# left-over working files of jobs that are no longer active; never the uploads themselves",
             undo="irreversible: list what is removed",
-            needs="shell on the worker", targets=[{k: verdict.details.get(k) for k in ("host", "mount")}],
+            needs="shell on the worker", targets=[place] if place else [],
             preconditions=(Precondition(label="the job that a file belongs to is not active", holds=None),),
         ),
         _action(

@@ -22,9 +22,11 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
-# Every fault of every runbook, and another one of each every day at the notebook's own thresholds, in real length.
+# Every fault of every runbook; of the first another one every day at the notebook's own thresholds, in real length.
 drill: setup
-	$(BIN)/runbook drill --all --rotate 1
+	$(BIN)/runbook drill db_connection_exhaustion --all --rotate 1
+	$(BIN)/runbook drill high_error_rate --all
+	$(BIN)/runbook drill video_upload_failures --all
 
 lint: setup
 	$(BIN)/ruff check .

@@ -184,13 +184,10 @@ class Run(Systems):
         share = float(self.parameters.get("threshold_percent", 80)) / 100
         return views.connections_chart(self.last_row("headroom"), self.last("sessions"), threshold_share=share)
 
-    def incident_chart(self) -> Chart | None:
-        """Deployments, error rate and vendors' incidents on one axis; nothing when no request was counted."""
-        return views.incident_chart(self.readings, threshold_percent=float(self.parameters["threshold_percent"]))
-
-    def funnel_chart(self, stages: Sequence[Any]) -> Chart:
-        """Where uploads stop, stage by stage."""
-        return views.funnel_chart(stages)
+    @staticmethod
+    def chart(name: str, *given: Any, **options: Any) -> Chart | None:
+        """A drawing of ``runbook.reporting.<name>_chart``, or nothing where there is nothing to draw."""
+        return views.chart(name, *given, **options)
 
     def show_lock_tree(self, blockers: Reading) -> None:
         """Show the ``blockers`` reading from the root down."""

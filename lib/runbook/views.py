@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from runbook.result import RESULT_MIME, Findings, Reading
@@ -47,18 +48,12 @@ def connections_chart(
     )
 
 
-def incident_chart(readings: Sequence[Reading], *, threshold_percent: float) -> Chart | None:
-    """Deployments, error rate and vendors' incidents on one axis."""
-    from runbook.reporting.incident_chart import incident_chart as drawn
-
-    return drawn(readings, threshold_percent=threshold_percent)
-
-
-def funnel_chart(stages: Sequence[Any]) -> Chart:
-    """Where uploads stop, stage by stage."""
-    from runbook.reporting.funnel_chart import funnel_chart as drawn
-
-    return drawn(stages)
+def chart(name: str, *given: Any, **options: Any) -> Chart | None:
+    """What ``runbook.reporting.<name>_chart.<name>_chart`` draws."""
+    drawing: Chart | None = getattr(import_module(f"runbook.reporting.{name}_chart"), f"{name}_chart")(
+        *given, **options
+    )
+    return drawing
 
 
 def actions(findings: Findings | None) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,7 +31,6 @@ log = structlog.get_logger(__name__)
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _DATABASE_MODULES = ("sessions", "locks", "limits", "clients", "poolers")
 """Faults of these need the patient alone; those of the others an application."""
-_MODULES = (*_DATABASE_MODULES, "requests", "backing", "vendors", "uploads", "queue", "handicaps")
 
 #: Sizes of faults in a compound, where the usual ones would not fit into the slots together.
 COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
@@ -219,7 +219,9 @@ def find_program(name: str) -> Path | None:
 
 @cache
 def _registry() -> Mapping[str, Fault]:
-    for module in _MODULES:
+    here = Path(__file__).parent
+    order = [*_DATABASE_MODULES, *(name for _, name, _ in iter_modules([str(here)]) if name not in _DATABASE_MODULES)]
+    for module in order:
         import_module(f"runbook.sandbox.faults.{module}")
     return _FAULTS
 

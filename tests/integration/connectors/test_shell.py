@@ -248,3 +248,14 @@ def test_lines_of_a_log_are_told_with_their_age_whatever_their_clock_looks_like(
 def test_a_log_that_cannot_be_read_is_said(shell: Shell, tmp_path: Path) -> None:
     reading = shell.script("lines", 'log_lines "$1" "$1" "$2"', ["2026-11-23T10:00:00", str(tmp_path / "absent.log")])
     assert (reading.state, "absent.log cannot be read" in reading.reason) == ("partial", True)
+
+
+def test_filesystems_are_told_with_bytes_and_inodes(shell: Shell, tmp_path: Path) -> None:
+    rows = shell.script("disks", 'disk_table "$@"', [str(tmp_path), "/absent/$(touch /tmp/x)"]).rows
+    assert len(rows) == 1
+    seen = os.statvfs(tmp_path)
+    assert rows[0]["size_kb"] == seen.f_blocks * seen.f_frsize // 1024
+    assert 0 <= rows[0]["used_percent"] <= 100
+    assert set(rows[0]) == {
+        "filesystem", "mount", "size_kb", "used_kb", "available_kb", "used_percent", "inodes_percent",
+    }  # fmt: skip

@@ -25,7 +25,7 @@ def score_table(report: Mapping[str, Any]) -> Table:
         found = result["found"] or [{"cause": result["outcome"] or "–", "tier": "–"}]
         table.add_row(
             Text(result["fault"]),
-            Text("\n".join(result["expected"]) or "undetermined"),
+            Text("\n".join(result["expected"]) or "–"),
             Text("\n".join(item["cause"] for item in found)),
             Text("\n".join(item["tier"] for item in found)),
             Text("\n".join(result["wrong"]) or "–", style="red" if result["wrong"] else ""),

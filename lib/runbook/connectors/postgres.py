@@ -355,6 +355,9 @@ class Postgres(Connector):
             code = error.sqlstate or ""
             said = error.diag.message_primary or str(error).strip().split("\n")[0]
             state = _STATES.get(code)
+            if code == "42P01" and self.access is not None and self.access.dangerous:
+                # Only pg_catalog is in the search path of a role that could act.
+                state, said = "permission_denied", f"{said}: this role {self.access.dangerous}; use one that cannot act"
             if state is None:
                 # Without a code it is libpq that speaks (the connection is gone) or psycopg (this cannot be sent).
                 gone = code.startswith(("08", "57")) if code else isinstance(error, psycopg.OperationalError)

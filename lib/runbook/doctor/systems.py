@@ -57,6 +57,8 @@ def systems(prefix: str, scope: Settings, base: Settings, context: Context) -> I
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="doctor") as pool:
         readings = list(pool.map(lambda look: look.take(every), asked))
     for look, reading in zip(asked, readings, strict=True):
+        if prefix and reading.state == "not_configured":
+            continue  # told of the settings that all services share
         yield _check(f"{prefix}{look.section}", look, reading)
 
 

@@ -1,6 +1,5 @@
 """PostgreSQL servers of every supported version, and listeners that only pretend to be one."""
 
-# ruff: noqa: E501
 from __future__ import annotations
 
 import contextlib
@@ -27,7 +26,9 @@ ROLES = f"""
     CREATE ROLE super LOGIN SUPERUSER PASSWORD '{PASSWORD}';
     CREATE ROLE signal LOGIN PASSWORD '{PASSWORD}'; GRANT pg_monitor, pg_signal_backend TO signal;
     CREATE ROLE writer LOGIN CREATEDB PASSWORD '{PASSWORD}'; GRANT pg_monitor TO writer;
-    CREATE TABLE content (id int PRIMARY KEY, title text); GRANT INSERT ON content TO writer; GRANT SELECT ON content TO monitor;
+    CREATE TABLE content (id int PRIMARY KEY, title text, "creatorId" text, status text, "mediaUrl" text,
+                          "createdAt" timestamp(3) DEFAULT now(), "updatedAt" timestamp(3) DEFAULT now());
+    GRANT INSERT ON content TO writer; GRANT SELECT ON content TO monitor, plain;
     INSERT INTO content SELECT n, 'title ' || n FROM generate_series(1, 100) n;
 """
 

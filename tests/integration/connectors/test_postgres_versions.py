@@ -39,6 +39,7 @@ def test_every_probe_and_every_statement_of_a_notebook_runs(
     server = every_server(version)
     postgres = connect(dsn(server, role))
     values = {p.name: p.default for r in catalog.load_all() for p in r.parameters.values()}
+    values["since"] = "2026-11-23T10:00:00+00:00"
     with holding(server, "app", 1) as (session,):
         session.execute("SELECT 'a literal that is somebody''s data'")
         readings = [postgres.connect(), *(postgres.probe(name) for name in PROBES)]
@@ -46,7 +47,9 @@ def test_every_probe_and_every_statement_of_a_notebook_runs(
         assert int(readings[0].value["version_num"]) // 10000 == version
         for name, body in shipped():
             reading = postgres.query(name, body, {key: values[key] for key in placeholders(body)})
-            allowed = ("ok", "not_configured") if name == "statements" else ("ok",)
+            allowed = {"ok", "not_configured"} if name == "statements" else {"ok"}
+            if role == "super" and (name == "statements" or "content" in body):
+                allowed = {"ok", "permission_denied"}  # what is not in pg_catalog is out of such a role's sight
             assert reading.state in allowed, (name, reading.reason)
     assert "somebody" not in repr(postgres.context.recorder.readings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -322,7 +323,7 @@ def test_a_missing_program_is_told_with_its_package(monkeypatch: pytest.MonkeyPa
 
 def test_no_pooler_directory_is_left(sandbox: Sandbox) -> None:
     require_program("pgbouncer", package="pgbouncer")
-    before = set(Path("/tmp").glob("runbook-pgbouncer-*"))
+    before = set(Path(tempfile.gettempdir()).glob("runbook-pgbouncer-*"))
     with inject("P10", sandbox):
-        assert set(Path("/tmp").glob("runbook-pgbouncer-*")) > before
-    assert set(Path("/tmp").glob("runbook-pgbouncer-*")) == before
+        assert set(Path(tempfile.gettempdir()).glob("runbook-pgbouncer-*")) > before
+    assert set(Path(tempfile.gettempdir()).glob("runbook-pgbouncer-*")) == before

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runbook.connectors.bullmq import BullQueue
     from runbook.connectors.github import GitHub
     from runbook.connectors.health import Health
+    from runbook.connectors.host import Host
     from runbook.connectors.hosts import Hosts
     from runbook.connectors.mux import Mux
     from runbook.connectors.object_storage import ObjectStorage
@@ -111,6 +112,13 @@ class Systems:
         from runbook.connectors.hosts import Hosts
 
         return Hosts(self.context, self.settings.workers, progress=self._watched)
+
+    @cached_property
+    def host(self) -> Host:
+        """Facts of the workers' hosts: disk, memory, processes."""
+        from runbook.connectors.host import Host
+
+        return Host(self.context, self.settings.workers, progress=self._watched)
 
     # -- the application ----------------------------------------------------------------------------------------------
 

@@ -153,12 +153,12 @@ def _percent(part: float | None, whole: float | None) -> float | None:
 
 def _disk(row: Row, now: datetime) -> Row:
     used, free, size = row.get("used_bytes"), row.get("available_bytes"), row.get("size_bytes")
-    known = used is not None and free is not None
+    whole = used + free if used is not None and free is not None else None
     kind, mount = row["type"], row["mount"]
     options = row["options"].split(",")
     columns = ("filesystem", "type", "mount", "size_bytes", "used_bytes", "available_bytes")
     return {column: row.get(column) for column in columns} | {
-        "used_percent": _percent(used, used + free) if known else None,
+        "used_percent": _percent(used, whole),
         "raw_percent": _percent(used, size),
         "inodes": row.get("inodes") or None,
         "inodes_used": row.get("inodes_used") if row.get("inodes") else None,

@@ -9,6 +9,7 @@ import pytest
 from runbook.doctor import Check, examine
 from runbook.sandbox import Sandbox
 from runbook.settings import from_plain
+from tests.support import wait_until
 
 SYSTEMS = ("traffic", "app", "redis", "queue", "s3", "workers", "sentry", "github", "status_pages", "mux", "cloudflare",
            "pagerduty")  # fmt: skip
@@ -17,6 +18,7 @@ SYSTEMS = ("traffic", "app", "redis", "queue", "s3", "workers", "sentry", "githu
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     with Sandbox(tmp_path_factory.mktemp("doctor") / "sandbox", owned=True) as up:
+        wait_until(lambda: checks(up.settings())["queue"].ok, seconds=30, what="the first job in the queue")
         yield up
 
 
@@ -49,3 +51,28 @@ def test_a_service_is_examined_where_it_differs_and_nowhere_else(sandbox: Sandbo
     found = checks(settings)
     assert found["services.billing.github"].ok is False
     assert "services.billing.sentry" not in found
+
+
+@pytest.mark.parametrize(
+    ("section", "changed", "says"),
+    [
+        ("s3", {"access_key_id": "AKIANOBODYKNOWSTHIS0"}, "InvalidAccessKeyId"),
+        ("s3", {"bucket": "nobodys-bucket"}, "404"),
+        ("queue", {"name": "misspelt"}, "video-transcoding"),
+    ],
+)
+def test_a_system_that_answers_and_refuses_is_no_healthy_one(
+    sandbox: Sandbox, section: str, changed: dict[str, str], says: str
+) -> None:
+    settings = sandbox.settings()
+    settings[section] |= changed
+    check = checks(settings)[section]
+    assert check.ok is False
+    assert says in check.seen
+
+
+def test_the_doctor_writes_nothing_into_the_bucket(sandbox: Sandbox) -> None:
+    keys = {item["Key"] for item in sandbox.storage("s3").list_objects_v2(Bucket=sandbox.bucket).get("Contents", [])}
+    checks(sandbox.settings())
+    after = {item["Key"] for item in sandbox.storage("s3").list_objects_v2(Bucket=sandbox.bucket).get("Contents", [])}
+    assert not {key for key in after - keys if "canary" in key}

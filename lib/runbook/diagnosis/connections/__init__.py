@@ -12,8 +12,9 @@ from runbook.diagnosis.connections.facts import Facts
 from runbook.diagnosis.connections.limits import Limits
 from runbook.diagnosis.connections.prevention import prevention
 from runbook.diagnosis.connections.proposals import propose
-from runbook.diagnosis.connections.symptom import Face, faces, is_breached, shown
+from runbook.diagnosis.connections.symptom import faces, is_breached, shown
 from runbook.diagnosis.evidence import Bench
+from runbook.diagnosis.face import Face
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.verdict import Cause
 from runbook.result import Findings, NotChecked, Reading, Verdict

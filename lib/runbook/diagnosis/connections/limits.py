@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+
+from runbook.diagnosis.thresholds import Thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Thresholds):
     """Every threshold that a rule of this runbook uses; shares are 0–1 of the usable slots unless said otherwise."""
 
     #: Percent of usable slots at which the symptom is there.
@@ -37,9 +37,3 @@ class Limits:
     storm_per_slot: float = 1 / 30
     storm_at_least: float = 1.0
     young_seconds: float = 60.0
-
-    @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Limits:
-        """The limits that these parameters set; anything else keeps its default."""
-        names = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in parameters.items() if name in names})

@@ -6,37 +6,10 @@ Source: reference fault model, runbook R2 (Symptom).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from runbook.diagnosis.connections.facts import Facts, seconds
+from runbook.diagnosis.face import Face
 from runbook.result import Symptom
-
-
-@dataclass(frozen=True, kw_only=True)
-class Face:
-    """One way in which the symptom shows. ``breached`` is ``None`` when it cannot be told."""
-
-    label: str
-    unit: str
-    value: float | None
-    threshold: float | None
-    breached: bool | None
-    peak: float | None = None
-
-    @property
-    def peaked(self) -> bool:
-        """Whether it was there at any moment that the run saw."""
-        return self.peak is not None and self.threshold is not None and self.peak >= self.threshold
-
-    def symptom(self) -> Symptom:
-        return Symptom(
-            label=self.label,
-            value=self.value,
-            unit=self.unit,
-            threshold=self.threshold,
-            breached=self.breached,
-            peak=self.peak,
-        )
 
 
 def faces(facts: Facts) -> list[Face]:
@@ -50,7 +23,8 @@ def shown(all_faces: list[Face]) -> Symptom:
     Unknown when none is breached and the slots are unknown.
     """
     breached = [face for face in all_faces if face.breached]
-    return (breached or all_faces)[0].symptom()
+    face = (breached or all_faces)[0]
+    return face.symptom(face.breached)
 
 
 def is_breached(all_faces: list[Face]) -> bool | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+
+from runbook.diagnosis.thresholds import Thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Thresholds):
     """Every threshold that a rule of this runbook uses; shares are 0–1 of the failing requests."""
 
     #: Percent of requests answered 5xx above which the symptom is there.
@@ -43,9 +43,3 @@ class Limits:
     min_lines: int = 3
     #: A filesystem so full fails writes, percent.
     disk_percent: float = 97.0
-
-    @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Limits:
-        """The limits that these parameters set; anything else keeps its default."""
-        names = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in parameters.items() if name in names})

@@ -6,34 +6,12 @@ Source: reference fault model, runbook R3.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from runbook.diagnosis.face import Face
 from runbook.diagnosis.uploads.facts import NOT_OURS, Facts
 from runbook.result import Symptom
 
 PEAK_PERCENT = 50.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Face:
-    """One way in which the symptom shows. ``breached`` is ``None`` when it cannot be told."""
-
-    label: str
-    unit: str
-    value: float | None
-    threshold: float | None
-    breached: bool | None
-    peak: float | None = None
-
-    def symptom(self, breached: bool | None) -> Symptom:
-        return Symptom(
-            label=self.label,
-            value=self.value,
-            unit=self.unit,
-            threshold=self.threshold,
-            breached=breached,
-            peak=self.value if self.peak is None else self.peak,
-        )
 
 
 def faces(facts: Facts) -> list[Face]:

@@ -14,8 +14,8 @@ host_cgroup() {
   [ -d "$host_cgroup_base" ] || { echo "no memory controller of cgroups under $1" >&2; return 127; }
   given=${2:-}
   given=${given#"$1"}; given=${given#/}
+  [ -z "$given" ] || [ -d "$host_cgroup_base/$given" ] || { echo "no cgroup $2" >&2; return 2; }
   if [ -n "$given" ]; then
-    [ -d "$host_cgroup_base/$given" ] || { echo "no cgroup $2" >&2; return 2; }
     printf '%s\n' "$host_cgroup_base/$given"
   else
     find "$host_cgroup_base" -maxdepth 8 -type d 2>/dev/null | head -n 3000

@@ -1,10 +1,10 @@
 # host_processes PROC [PATTERN]
 # One row a process whose command line matches PATTERN. What belongs to another user and is hidden from us stays empty.
-# The proportional share costs a walk through the page tables, so only the 300 largest are asked for it.
+# Who asks is left out. The proportional share costs a walk through the page tables, so only the 300 largest are asked for it.
 host_processes() {
   [ -d "$1/1" ] || [ -r "$1/uptime" ] || { echo "$1 cannot be read" >&2; return 127; }
-  own=0
-  [ "$1" = /proc ] && own=$$
+  own=0 asker=0
+  [ "$1" = /proc ] && own=$$ asker=$PPID
   {
     for dir in "$1"/[0-9]*; do
       pid=${dir##*/} open=
@@ -17,7 +17,7 @@ host_processes() {
       printf 'open %s %s\n' "$pid" "$open"
     done
     head -c 600 /dev/null "$1"/[0-9]*/cmdline 2>/dev/null | tr '\000\t' '  '
-  } | PROC=$1 PATTERN=${2:-} OWN=$own TICKS=$(getconf CLK_TCK 2>/dev/null || echo 100) awk '
+  } | PROC=$1 PATTERN=${2:-} OWN=$own ASKER=$asker TICKS=$(getconf CLK_TCK 2>/dev/null || echo 100) awk '
     function kilobytes(file, into,   line, word) {
       while ((getline line < file) > 0) {
         split(line, word, /[: \t]+/)
@@ -48,7 +48,8 @@ host_processes() {
         title = command[pids[i]]; gsub(/ +$/, "", title)
         if (title == "" && !("VmRSS" in status) && field[1] != "Z") continue
         if (title == "") { title = line; sub(/^[^(]*\(/, "[", title); sub(/\)[^)]*$/, "]", title) }
-        if (ENVIRON["OWN"] > 0 && (pids[i] == ENVIRON["OWN"] || field[2] == ENVIRON["OWN"])) continue
+        if (ENVIRON["OWN"] > 0 && (pids[i] == ENVIRON["OWN"] || field[2] == ENVIRON["OWN"] || pids[i] == ENVIRON["ASKER"]))
+          continue
         if (ENVIRON["PATTERN"] != "" && title !~ ENVIRON["PATTERN"]) continue
         p = ++kept; id[p] = pids[i]; parent[p] = field[2]; state[p] = field[1]; name[p] = title
         age[p] = uptime[1] == "" ? "" : sprintf("%.0f", uptime[1] - field[20] / ENVIRON["TICKS"])

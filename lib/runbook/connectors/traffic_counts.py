@@ -147,8 +147,7 @@ def _clients(requests: Iterable[Request]) -> int | None:
 # -- splits -----------------------------------------------------------------------------------------------------------
 
 
-def hosts_of(request: Request) -> tuple[str, ...]:
-    """Hosts that a request was passed to, each once."""
+def _hosts(request: Request) -> tuple[str, ...]:
     return tuple(dict.fromkeys(attempt.host for attempt in _attempts(request)))
 
 
@@ -161,7 +160,7 @@ _SPLITS: dict[str, Callable[[Request], tuple[str, ...]]] = {
     "instance": lambda r: _one(r.instance),
     "status": lambda r: (str(r.status),),
     "method": lambda r: _one(r.method),
-    "upstream": hosts_of,
+    "upstream": _hosts,
     "client": lambda r: _one(r.client),
     "user": lambda r: _one(r.user),
     "upstream_status": lambda r: _one(tries[-1].status if (tries := _attempts(r)) else None),

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from runbook.connectors import latency_counts as durations
 from runbook.connectors import traffic_counts as counts
 from runbook.connectors.access_log import Parsed, Parser, Request
 from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
@@ -33,6 +34,7 @@ AHEAD_SECONDS = 300.0
 """Lines of a clock that is ahead of ours by no more than this are taken as they are; later ones are left out."""
 STALE_SECONDS = 900.0
 """A log whose newest line is older than this, and than the window, says nothing of now."""
+LATENCY_READINGS = ("latency_splits", "latency_baseline", "latency_curve")
 READINGS = ("request_curve", "splits", "upstreams", "traffic_baseline")
 _WEEK = 7 * 86_400.0
 _HALF_HOUR = 1800.0
@@ -88,6 +90,76 @@ class Traffic(Connector):
     def rate(self, window_seconds: float, at: datetime | None = None) -> Reading:
         """Record ``requests`` alone: one sample of the symptom, which costs little."""
         return self._asked(window_seconds, None, at)[0]
+
+    def latency(
+        self,
+        window_seconds: float,
+        at: datetime | None = None,
+        *,
+        look: durations.Look,
+        curve_minutes: float = 0.0,
+    ) -> Reading:
+        """Record ``latency``: how long requests took; with ``curve_minutes`` also :data:`LATENCY_READINGS`.
+
+        Metrics tell the p95 alone and nothing of uploads in it, so that reading is partial.
+        """
+        now = self.context.now().timestamp()
+        anchor = min(at.timestamp(), now) if at is not None else now
+        long = max(window_seconds, curve_minutes * 60) if curve_minutes else 0.0
+        query = f"durations of the last {window_seconds:g} s, without {look.exclude or 'nothing'}"
+        box: dict[str, list[Row]] = {}
+        if not self._section.access_log:
+            return self._latency_of_metrics(window_seconds, at, query, look)
+
+        def fetch() -> Fetched:
+            row, others, lacking = self._durations(window_seconds, long, anchor, now, look)
+            box.update(others)
+            return Fetched(value=row, partial=lacking)
+
+        reading = self.read("latency", query, fetch, limit_seconds=LIMIT_SECONDS)
+        for name in LATENCY_READINGS if long else ():
+            self.keep(replace(reading, name=name, value=box.get(name) if reading.known else None, duration_ms=0.0))
+        return reading
+
+    def _latency_of_metrics(self, window: float, at: datetime | None, query: str, look: durations.Look) -> Reading:
+        reading = replace(self.rate(window, at), name="latency", query=query)
+        lacks = "metrics do not tell it; set traffic.access_log"
+        if reading.known:
+            row = reading.rows[0]
+            kept = {key: row.get(key) for key in ("requests", "requests_per_second", "p95_ms", "errors")}
+            reading = replace(reading, state="partial", value={**kept, "slow_ms": look.slow_ms}, reason=lacks)
+        for name in LATENCY_READINGS:
+            self.keep(replace(reading, name=name, state="not_configured", value=None, reason=reading.reason or lacks))
+        self.keep(reading)
+        return reading
+
+    def _durations(
+        self, window: float, long: float, anchor: float, now: float, look: durations.Look
+    ) -> tuple[Row, dict[str, list[Row]], str]:
+        stretch = self._log.since(anchor - (2 * long or window) - NEAR_SECONDS, limit_seconds=LIMIT_SECONDS - 2)
+        parsed = stretch.parsed
+        _refuse_unreadable(parsed, empty=stretch.empty)
+        end = _end(parsed, anchor, now)
+        covered = float("-inf") if stretch.reaches_back else parsed.oldest if parsed.oldest is not None else end
+        past = parsed.until(end)
+        inside = [r for r in past if r.at > end - window]
+        _refuse_stale(parsed, inside, end, now, window)
+        complete = covered <= end - window
+        row = {"window_seconds": window, **durations.latency(inside, look, seconds=min(window, end - covered)),
+               "complete": complete}  # fmt: skip
+        if not long:
+            return row, {}, _lacking(parsed, complete=complete, covered=covered)
+        begin, until = _before(end, window, long, max(covered, parsed.oldest or covered))
+        before = [r for r in past if begin < r.at <= until]
+        rows = [durations.baseline("before", before, look, begin=begin, end=until)]
+        week = self._week_ago(end - _WEEK, window)
+        rows += [durations.baseline("last_week", week[0], look, begin=week[1], end=week[2])] if week else []
+        others = {
+            "latency_splits": durations.splits(inside, before, look, self._known_hosts),
+            "latency_baseline": [found for found in rows if found is not None],
+            "latency_curve": durations.curve(past, look, begin=max(end - long, covered), end=end),
+        }
+        return row, others, _lacking(parsed, complete=complete, covered=covered)
 
     def _beside(self, reading: Reading, measured: Measured | None) -> None:
         rows = measured.others[reading.name] if measured is not None else None
@@ -169,14 +241,17 @@ class Traffic(Connector):
         self, past: list[Request], end: float, window: float, long: float, covered: float, *, quick: bool
     ) -> list[Row]:
         """What is usual: before the curve begins, or as much of its begin as the log has; and a week ago."""
-        begin, until = max(covered, end - 2 * long), end - long
-        if until - begin < window:
-            begin, until = max(covered, end - long), end - 3 * window
+        begin, until = _before(end, window, long, covered)
         before = counts.baseline("before", past, begin=begin, end=until) if until - begin >= window else None
         week = None if quick else self._last_week(end - _WEEK, window)
         return [row for row in (before, week) if row is not None]
 
     def _last_week(self, middle: float, window: float) -> Row | None:
+        week = self._week_ago(middle, window)
+        return counts.baseline("last_week", week[0], begin=week[1], end=week[2]) if week else None
+
+    def _week_ago(self, middle: float, window: float) -> tuple[list[Request], float, float] | None:
+        """Requests around that time of last week, and the stretch that the log has of it."""
         half = max(_HALF_HOUR, window / 2)
         old = self._log.around(middle - half)
         if old is None:
@@ -184,7 +259,13 @@ class Traffic(Connector):
         requests = old.parsed.until(middle + half)
         begin = middle - half if old.reaches_back else max(middle - half, old.parsed.oldest or middle)
         end = min(middle + half, old.parsed.newest or middle) if old.cut else middle + half
-        return counts.baseline("last_week", requests, begin=begin, end=end)
+        return requests, begin, end
+
+
+def _before(end: float, window: float, long: float, covered: float) -> tuple[float, float]:
+    """The stretch that tells what was usual: before the curve, or as much of the curve's begin as the log has."""
+    begin, until = max(covered, end - 2 * long), end - long
+    return (begin, until) if until - begin >= window else (max(covered, end - long), end - 3 * window)
 
 
 def _end(parsed: Parsed, anchor: float, now: float) -> float:

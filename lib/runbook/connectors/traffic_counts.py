@@ -147,7 +147,8 @@ def _clients(requests: Iterable[Request]) -> int | None:
 # -- splits -----------------------------------------------------------------------------------------------------------
 
 
-def _hosts(request: Request) -> tuple[str, ...]:
+def hosts_of(request: Request) -> tuple[str, ...]:
+    """Hosts that a request was passed to, each once."""
     return tuple(dict.fromkeys(attempt.host for attempt in _attempts(request)))
 
 
@@ -160,7 +161,7 @@ _SPLITS: dict[str, Callable[[Request], tuple[str, ...]]] = {
     "instance": lambda r: _one(r.instance),
     "status": lambda r: (str(r.status),),
     "method": lambda r: _one(r.method),
-    "upstream": _hosts,
+    "upstream": hosts_of,
     "client": lambda r: _one(r.client),
     "user": lambda r: _one(r.user),
     "upstream_status": lambda r: _one(tries[-1].status if (tries := _attempts(r)) else None),

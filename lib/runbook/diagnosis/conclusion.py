@@ -8,7 +8,7 @@ from runbook.diagnosis import verdict
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.verdict import Cause
-from runbook.result import NotChecked
+from runbook.result import Findings, NotChecked, Verdict
 
 
 def any_other(causes: Sequence[Cause], breached: bool | None) -> bool | None:
@@ -16,6 +16,11 @@ def any_other(causes: Sequence[Cause], breached: bool | None) -> bool | None:
     if any(verdict.found(verdict.tier(cause, in_compound=True, breached=breached)) for cause in causes):
         return True
     return None if unchecked(causes) else False
+
+
+def leading(findings: Findings, healthy: str) -> Verdict | None:
+    """The first finding, for a runbook whose cause stands for another's: it names this one in ``refers_to``."""
+    return next((v for v in findings.verdict if v.cause != healthy and verdict.found(v.tier)), None)
 
 
 def unchecked(causes: Sequence[Cause]) -> list[str]:

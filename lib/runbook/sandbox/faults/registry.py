@@ -53,6 +53,17 @@ SCENARIOS: Mapping[str, str] = {
     "S12": "V01",
     "S13": "V09:input",
     "S14": "V12",
+    "S15": "L01",
+    "S16": "L08",
+    "S17": "D01",
+    "S18": "D02",
+    "S19": "D16",
+    "S20": "M01",
+    "S21": "M04",
+    "S22": "H05",
+    "S23": "H07",
+    "S24": "K05",
+    "S25": "Q02",
 }
 """The scenarios of the reference drill set, by the fault that plays each."""
 
@@ -79,6 +90,8 @@ class Fault:
     #: Programs with their Debian packages, and Python modules with their extras.
     programs: Mapping[str, str] = field(default_factory=dict)
     modules: Mapping[str, str] = field(default_factory=dict)
+    #: What else the machine must give (:mod:`.machine`): each says why it cannot, or ``None``.
+    needs: tuple[Callable[[], str | None], ...] = ()
 
     @property
     def needs_only_database(self) -> bool:
@@ -148,6 +161,8 @@ class FaultPlan:
             for module, extra in fault.modules.items():
                 if find_spec(module) is None:
                     return f"needs the Python module {module} (extra {extra})"
+            if lacking := next((said for need in fault.needs if (said := need())), None):
+                return lacking
         return None
 
 
@@ -176,6 +191,7 @@ def fault(
     scaled: Mapping[str, Any] | None = None,
     programs: Mapping[str, str] | None = None,
     modules: Mapping[str, str] | None = None,
+    needs: tuple[Callable[[], str | None], ...] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function, which injects into the scene that it is given, as the fault ``id``.
 
@@ -193,6 +209,7 @@ def fault(
             scaled=scaled or {},
             programs=programs or {},
             modules=modules or {},
+            needs=needs,
         )
         return function
 

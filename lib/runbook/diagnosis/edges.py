@@ -1,8 +1,8 @@
 """Static edges between findings of different runbooks: a full disk makes Redis refuse, which stops the queue.
 
 A cause may stand for another runbook's finding: it says which in ``details["refers_to"]``, or it stands for a whole
-family by its nature (``STANDS_FOR``). What explains what is said once, for findings; each runbook gets the edges between
-its own causes from it. Source: reference fault model, section 1, rule 6.
+family by its nature (``STANDS_FOR``). What explains what is said once, for findings; each runbook gets the edges
+between its own causes from it. Source: reference fault model, section 1, rule 6.
 """
 
 from __future__ import annotations

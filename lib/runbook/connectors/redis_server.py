@@ -90,6 +90,16 @@ class RedisServer(RedisConnector):
         """``redis_info``: the figures that the rules need; what this server's version does not tell is ``None``."""
         return self.ask("redis_info", "INFO", lambda session: _info(session, self.own_errors))
 
+    def beat(self) -> list[Reading]:
+        """``redis_ping`` and ``redis_info`` of one moment; who did not answer the one is not asked for the other."""
+        ping = self.ping()
+        if ping.state in ("unreachable", "timeout", "auth_failed", "not_configured"):
+            return [
+                ping,
+                self.missing("redis_info", "INFO", Failure(state=ping.state, reason=ping.reason, code=ping.code)),
+            ]
+        return [ping, self.info()]
+
     def walk(self, answer_seconds: float = 2.0, patience_seconds: float = 6.0) -> Reading:
         """Rows of ``redis_walk``: how far one gets, step by step; see :mod:`.redis_walk`.
 

@@ -35,7 +35,7 @@ _OWN: tuple[tuple[Kind, str], ...] = (
 _NAMED = re.compile(r"(?i)redis|valkey|\bbull(?:mq)?\b|:6379\b|\bcache\b")
 _NETWORK: tuple[tuple[Kind, str], ...] = (
     ("tls", r"wrong version number|SSL_ERROR|\bERR_SSL|CERT_|[Cc]ertificate|SSLError|packet length too long"),
-    ("refused", r"ECONNREFUSED|[Cc]onnection refused|Error 111"),
+    ("refused", r"ECONNREFUSED|[Cc]onnection refused|Err(?:or|no) 111|Connect call failed"),
     ("dns", r"ENOTFOUND|EAI_AGAIN|getaddrinfo|Name or service not known|[Nn]ame resolution"),
     ("timeout", r"ETIMEDOUT|[Tt]imed? ?out|TimeoutError|EHOSTUNREACH|ENETUNREACH"),
     ("closed", r"MaxRetriesPerRequest|max retries|[Cc]onnection is closed|[Cc]onnection (?:reset|closed|lost)|ECONNRESET|"

@@ -181,7 +181,7 @@ class Walk:
         began = time.perf_counter()
         answer = self._ask("greeting", b"PING\r\n", addresses, began)
         if isinstance(answer, bytes):
-            if _TLS_RECORD.match(answer) or self._speaks_tls(addresses):
+            if self.place.tls is None and (_TLS_RECORD.match(answer) or self._speaks_tls(addresses)):
                 self._end("greeting", "TLS", "the server speaks TLS, the URL does not", began)
             what = "closed the connection without a word" if not answer else "what answers there is no Redis"
             self._end("greeting", "CLOSED" if not answer else "GARBAGE", what, began)

@@ -5,18 +5,18 @@ Source of every rule: reference fault model, runbook R8.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from runbook.diagnosis.evidence import Bench
-from runbook.diagnosis.redis.facts import HEALTH, LOG, PING, WALK, Facts, number
+from runbook.diagnosis.redis.facts import HEALTH, LOG, PING, Facts, number
 from runbook.diagnosis.redis.signs import Signs
 from runbook.diagnosis.verdict import Cause
-from runbook.result import DECISIVE, WEAK, Evidence
+from runbook.result import DECISIVE, STRONG, WEAK, Evidence
 
 REFUSED = ("ECONNREFUSED", "ENOENT")
 NO_WAY = ("DNS", "EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN", "ENETDOWN")
 LOGIN = ("NOAUTH", "WRONGPASS", "NOPASSWORD")
-FIRST_WORDS = {"NOPASSWORD": "the URL has a password and the server none"}
 
 
 def _hints(bench: Bench, facts: Facts) -> tuple[Evidence, ...]:
@@ -66,8 +66,8 @@ def _of_the_door(
 def down(facts: Facts) -> Cause:
     """K01: nothing listens where the URL points.
 
-    Gate (decisive): the connection is refused (errno 111; a Unix socket that is not there) at most attempts. Its share
-    falls to a trace while the application's own check of Redis passes: then our URL is another than the application's.
+    Gate (decisive): the connection is refused (errno 111; a Unix socket that is not there) at most attempts. Never
+    confirmed while the application's own check of Redis passes: our URL may be another than the application's.
     """
     process = facts.process
     return _of_the_door(
@@ -128,52 +128,58 @@ def login(facts: Facts) -> Cause:
 def hangs(facts: Facts) -> Cause:
     """K12: the server accepts connections and says nothing, not even an error: one command, or the machine, holds it.
 
-    Gate (decisive): the walk's PING stays without an answer, and a command that cannot be right is not refused either
-    (that sets it apart from a pause); or a slow command of the last moments. Clause of the latter: somebody felt it.
-    Details: its process is stopped (state T), the slowest command of the last moments. Silence that only a PING of the
-    client library met is unknown: it may be a pause.
+    Gate: the walk's PING stays without an answer, and a command that cannot be right is not refused either, which sets
+    it apart from a pause (decisive); or it was answered late, or a slow command of the last moments kept it. Clause of
+    the latter two: others waited as well; one late answer alone may be our own machine's doing. Details: its process is
+    stopped (state T), the command. Silence that only a PING of the client library met is unknown: it may be a pause.
     """
     bench, limits = Bench("K12", facts.readings), facts.limits
-    walked = facts.walked
-    silent: bool | None = walked is not None and walked.code in ("SILENT", "LATE")
-    if walked is None:
-        silent = None if not facts.attempts or facts.refused("SILENT") else False
-    slow = _slowest(facts)
+    silent, late, slow = _is_silent(facts), facts.walked is not None and facts.walked.code == "LATE", _slowest(facts)
     blocked = None if slow is None else (number(slow.get("seconds")) or 0.0) >= limits.block_seconds
-    waits = facts.asked("redis_slowlog")
-    holds = (
-        True
-        if silent or blocked
-        else None
-        if silent is None or (waits and blocked is None and not facts.attempts)
-        else False
-    )
-    process = facts.process
-    state = str(process.get("state"))[:1] if process is not None else ""
-    details: dict[str, Any] = {}
-    if holds:
-        details = (_details(facts) if silent else {}) | {
-            "kind": "stopped" if state == "T" else "blocked" if blocked else "silent",
-            **({"pid": process.get("pid"), "state": state} if process is not None and silent else {}),
-            **({"command": slow.get("command"), "seconds": slow.get("seconds"), "at": slow.get("at"),
-                "client": slow.get("name") or slow.get("client")} if blocked and slow else {}),
-        }  # fmt: skip
-    value = walked.detail if silent and walked is not None else None
-    if blocked and slow and not silent:
+    lost = facts.asked("redis_slowlog") and blocked is None and not facts.failing
+    holds = True if silent or late or blocked else None if silent is None or lost else False
+    value = facts.walked.detail if (silent or late) and facts.walked is not None else None
+    if blocked and slow and value is None:
         value = f"{slow.get('command')} took {slow.get('seconds')} s, {slow.get('ago_seconds')} s ago"
-    felt = (facts.slowest_ms or 0.0) >= limits.slow_ms or bool(facts.logged("timeout"))
-    clauses = () if silent else (
-        bench.fact("felt", "somebody waited for it: a slow answer, or time-outs in the log", felt or None,
-                   rests_on=(PING, LOG), reason="nobody is seen to have waited"),
-    )  # fmt: skip
+    details = _hanging(facts, slow if blocked else None, silent=bool(silent)) if holds else {}
     return Cause(
         id="K12", name=f"hangs: {details['kind']}" if details else "blocked or hung", applicable=facts.configured,
         gate=bench.fact("silent", "no answer at all, or a command that kept it", holds, value=value,
-                        otherwise="refutes", weight=DECISIVE if silent else 3,
+                        otherwise="refutes", weight=DECISIVE if silent else STRONG,
                         rests_on=(*facts.way, "redis_slowlog"), reason=_silence(facts, holds)),
-        clauses=clauses, hints=_hints(bench, facts), share=(facts.ours if silent else 1.0) if holds else 0.0,
-        details=details,
+        clauses=() if silent else (_waited(bench, facts),), hints=_hints(bench, facts),
+        share=(facts.ours if silent else 1.0) if holds else 0.0, details=details,
     )  # fmt: skip
+
+
+def _is_silent(facts: Facts) -> bool | None:
+    if facts.walked is not None:
+        return facts.walked.code == "SILENT"
+    return None if not facts.attempts or facts.refused("SILENT") else False
+
+
+def _waited(bench: Bench, facts: Facts) -> Evidence:
+    """Whether others waited as well: time-outs in the log, or more than one slow answer to us."""
+    timeouts, slow = facts.logged("timeout"), facts.slow_answers
+    return bench.fact(
+        "felt", "others waited: time-outs in the log, or slow answers again and again",
+        True if (timeouts or 0) >= 1 or (slow or 0) >= 2 else None if slow is None else False,
+        value=f"{timeouts or 0} lines, {slow or 0} slow answers", rests_on=(PING, LOG),
+    )  # fmt: skip
+
+
+def _hanging(facts: Facts, slow: Mapping[str, Any] | None, *, silent: bool) -> dict[str, Any]:
+    """What is known of what holds it."""
+    process = facts.process if silent else None
+    state = str(process.get("state"))[:1] if process is not None else ""
+    found = _details(facts) if silent else {}
+    found["kind"] = "stopped" if state == "T" else "blocked" if slow else "silent"
+    if process is not None:
+        found |= {"pid": process.get("pid"), "state": state}
+    if slow:
+        found |= {"command": slow.get("command"), "seconds": slow.get("seconds"), "at": slow.get("at"),
+                  "client": slow.get("name") or slow.get("client")}  # fmt: skip
+    return found
 
 
 def _silence(facts: Facts, holds: bool | None) -> str:
@@ -214,8 +220,8 @@ def paused(facts: Facts) -> Cause:
     return Cause(
         id="K13", name="clients are paused" if not held else "writes are paused", applicable=facts.configured,
         gate=bench.fact("waits", "commands wait, although errors are answered at once", holds, value=value,
-                        otherwise="refutes", weight=DECISIVE if all_ else 3, rests_on=(*facts.way, "redis_clients"),
-                        reason=_silence(facts, holds)),
+                        otherwise="refutes", weight=DECISIVE if all_ else STRONG,
+                        rests_on=(*facts.way, "redis_clients"), reason=_silence(facts, holds)),
         clauses=clauses, hints=_hints(bench, facts), share=(facts.ours if all_ else 1.0) if holds else 0.0,
         details=({"code": "PAUSED", "said": value} | ({"held_back": held} if held else {})) if holds else {},
     )  # fmt: skip
@@ -252,6 +258,3 @@ def protected(facts: Facts) -> Cause:
         id="K15", name="protected mode", applicable=facts.configured, gate=signs.gate(), clauses=signs.clauses(),
         hints=_hints(bench, facts), share=signs.share, details=_details(facts) if signs.holds else {},
     )  # fmt: skip
-
-
-__all__ = ["WALK", "down", "hangs", "login", "paused", "protected", "tls", "unreachable"]

@@ -31,8 +31,9 @@ ON_THE_WAY = ("name", "tcp", "tls", "greeting", "auth", "ping", "database")
 TROUBLE = ("OOM", "MISCONF", "READONLY", "NOREPLICAS", "CLUSTERDOWN", "BUSY", "LOADING", "MASTERDOWN")
 """Errors that no server counts on a good day. ``NOAUTH`` and ``NOPERM`` are not among them: probes without a password
 and exporters without rights are answered so for years."""
-OURS_ALONE = 0.1
-"""Share of a refusal that only we met, while the application is seen to be well."""
+OURS_ALONE = 0.3
+"""Share of a refusal that only we met, while the application is well: what the URL leads to is so, and may be news to
+connections that were made before; but it is no outage yet. Enough for *probable*, never for *confirmed*."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,14 @@ class Facts:
         late = number(((self.walk or {}).get("late") or {}).get("milliseconds"))
         known = [v for v in (*values, late) if v is not None]
         return max(known) if known else None
+
+    @cached_property
+    def slow_answers(self) -> int | None:
+        """How many of our questions were answered slowly; ``None`` when none was answered."""
+        values = [v for row in self.readings.samples(PING) if (v := number(row.get("milliseconds"))) is not None]
+        late = number(((self.walk or {}).get("late") or {}).get("milliseconds"))
+        values += [late] if late is not None else []
+        return sum(1 for v in values if v >= self.limits.slow_ms) if values else None
 
     # -- what the application says ------------------------------------------------------------------------------------
 

@@ -25,8 +25,9 @@ def prevention(readings: Sequence[Reading]) -> list[dict[str, Any]]:
     named = None if facts.clients is None else sum(1 for row in facts.clients if row.get("name"))
     total = len(facts.clients or [])
     return [
-        _row("a Redis that holds a queue never evicts", None if policy is None else policy == "noeviction" or queue is False,
-             policy, "an evicted job is a lost job; a cache belongs into a Redis of its own"),
+        _row("a Redis that holds a queue never evicts",
+             None if policy is None else policy == "noeviction" or queue is False, policy,
+             "an evicted job is a lost job; a cache belongs into a Redis of its own"),
         _row("memory has a limit", None if limit is None else limit > 0, limit or "none",
              "without maxmemory the kernel decides who is killed"),
         _row("changes survive a restart (append-only file)", None if aof is None else aof > 0,

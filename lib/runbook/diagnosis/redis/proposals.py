@@ -63,7 +63,7 @@ def _way(verdict: Verdict, facts: Facts) -> list[Action]:
     where = shlex.quote(name.strip("[]") or host)
     return [
         _action(
-            "K02", "network.find_the_end", f"Find where the way to {name or host} ends, from the application's host too",
+            "K02", "network.find_the_end", f"Find where the way to {name or host} ends, from the application's host",
             f"getent hosts {where}\nnc -vz -w 3 {where} {shlex.quote(port)}   # here and on the application's host\n"
             "# security groups and firewalls of both sides; was the endpoint renamed by a failover?",
             undo="nothing is changed", targets=[{"host": host, "kind": verdict.details.get("kind")}],
@@ -133,7 +133,7 @@ def _one_client(verdict: Verdict, facts: Facts) -> list[Action]:
     identity, address, idle = int(idlest["id"]), str(idlest.get("addr")), int(idlest.get("idle_seconds") or 0)
     return [
         _action(
-            "K06", "redis.kill_client", f"Close one idle client of {details.get('name')} (id {identity}), then look again",
+            "K06", "redis.kill_client", f"Close one idle client of {details.get('name')} (id {identity}), look again",
             f"{CLI} CLIENT LIST ID {identity}   # still addr={address} and idle>={idle}? only then:\n"
             f"{CLI} CLIENT KILL ID {identity} ADDR {shlex.quote(address)}   # nothing but this very client\n"
             "# the leak is in the application: clients made and not closed, one for each request or job",
@@ -174,14 +174,15 @@ def _save(verdict: Verdict, facts: Facts) -> list[Action]:
         _action(
             "K08", "redis.save_again", "Make room where it saves, then let it save again",
             f"df -h {shlex.quote(place)}; df -i {shlex.quote(place)}; ls -ld {shlex.quote(place)}\n"
-            f"{CLI} BGSAVE   # once there is room and it may write there: the refusals end with the first that succeeds\n"
+            f"{CLI} BGSAVE   # once there is room: refusals end with the first that succeeds\n"
             f"{CLI} INFO persistence | grep rdb_last_bgsave_status",
             undo="nothing to undo: a snapshot is written", needs=f"{ADMINISTRATOR}, and a shell on its host",
             targets=[{"dir": place, "mount": verdict.details.get("mount")}],
             preconditions=(
-                Precondition(label="there is room on that disk", holds=None if full is None else full < 95.0, value=full),
+                Precondition(label="there is room on that disk", value=full,
+                             holds=None if full is None else full < 95.0),
                 Precondition(label="the directory is there and Redis may write to it", holds=None),
-                Precondition(label="stop-writes-on-bgsave-error stays as it is: it protects what is not saved", holds=True),
+                Precondition(label="stop-writes-on-bgsave-error stays: it protects what is not saved", holds=True),
             ),
         )
     ]  # fmt: skip
@@ -235,7 +236,8 @@ def _hangs(verdict: Verdict, facts: Facts) -> list[Action]:
                 "K12", "redis.continue", f"Let the process go on that somebody stopped (pid {int(pid)})",
                 f"ps -o pid,stat,lstart,args -p {int(pid)}   # still state T, still redis-server?\n"
                 f"kill -CONT {int(pid)}",
-                undo=f"kill -STOP {int(pid)}", needs="its user, or root, on the Redis host", targets=[{"pid": int(pid)}],
+                undo=f"kill -STOP {int(pid)}", needs="its user, or root, on the Redis host",
+                targets=[{"pid": int(pid)}],
                 preconditions=(Precondition(label="nobody is debugging or snapshotting it", holds=None),),
             )
         ]  # fmt: skip
@@ -263,7 +265,7 @@ def _pause(verdict: Verdict, facts: Facts) -> list[Action]:
 def _tls(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
         _action(
-            "K14", "app.correct_scheme", "Bring the URL's scheme and the server's port together, or renew the certificate",
+            "K14", "app.correct_scheme", "Bring the URL's scheme and the server's port together, or a new certificate",
             "# redis:// speaks plain, rediss:// speaks TLS; many servers have a port for each\n"
             "openssl s_client -connect HOST:PORT </dev/null | openssl x509 -noout -dates -subject",
             undo="put the previous URL back", targets=[{"code": verdict.details.get("code"),
@@ -285,7 +287,7 @@ def _eviction(verdict: Verdict, facts: Facts) -> list[Action]:
     policy = str(verdict.details.get("policy") or "the policy kept")
     return [
         _action("K16", "redis.never_evict", "Stop the eviction of jobs: noeviction, and room for what comes",
-                f"{CLI} CONFIG SET maxmemory-policy noeviction   # writes are refused instead once it is full: make room first",
+                f"{CLI} CONFIG SET maxmemory-policy noeviction   # full, it then refuses writes: make room",
                 undo=f"CONFIG SET maxmemory-policy {policy}", needs=ADMINISTRATOR, targets=[{"policy": policy}],
                 preconditions=(Precondition(label="there is memory below maxmemory", holds=None),))
     ]  # fmt: skip
@@ -294,9 +296,9 @@ def _eviction(verdict: Verdict, facts: Facts) -> list[Action]:
 def _replicas(verdict: Verdict, facts: Facts) -> list[Action]:
     wanted = verdict.details.get("wanted")
     return [
-        _action("K17", "redis.bring_back_replicas", "Bring the replicas back; the rule is there so that no write is lost",
+        _action("K17", "redis.bring_back_replicas", "Bring the replicas back; the rule keeps writes from being lost",
                 f"{CLI} INFO replication   # which replica is missing, or lags\n"
-                f"{CLI} CONFIG SET min-replicas-to-write 0   # its owner's decision: writes then live on one node alone",
+                f"{CLI} CONFIG SET min-replicas-to-write 0   # its owner decides: writes then live on one node",
                 undo=f"CONFIG SET min-replicas-to-write {int(number(wanted) or 0)}", needs=ADMINISTRATOR,
                 targets=[{"wanted": wanted, "good": verdict.details.get("good")}])
     ]  # fmt: skip
@@ -334,7 +336,7 @@ def _client(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _buffers(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action("K21", "app.read_faster", "Find the client that does not read its answers: a subscriber, or huge replies",
+        _action("K21", "app.read_faster", "Find who does not read its answers: a subscriber, or huge replies",
                 f"{CLI} CLIENT LIST   # omem: whose grows?\n{CLI} CONFIG GET client-output-buffer-limit   # keep it",
                 undo="nothing is changed", targets=[{"limit": verdict.details.get("limit")}])
     ]  # fmt: skip

@@ -70,8 +70,9 @@ class Signs:
             return ()
         found = []
         if self.codes:
-            found.append(self.bench.weigh("counted", f"errors that the server counted ({', '.join(self.codes)})",
-                                          self.counted, at_least=1, rests_on=(INFO,), reason=self._one_look()))  # fmt: skip
+            label = f"errors that the server counted ({', '.join(self.codes)})"
+            found.append(self.bench.weigh("counted", label, self.counted, at_least=1, rests_on=(INFO,),
+                                          reason=self._one_look()))  # fmt: skip
         if self._log_asked:
             found.append(self.bench.weigh("logged", "recent lines of the application's log that say so", self.logged,
                                           at_least=1, rests_on=(LOG,)))  # fmt: skip

@@ -105,7 +105,7 @@ def buffers(facts: Facts) -> Cause:
         gate=bench.fact("closed", "clients closed for overcoming the output buffer limit", holds, otherwise="refutes",
                         value=str((said or {}).get("sample") or f"{counted} counted")[:200] if holds else None,
                         rests_on=("redis_info", "redis_log"),
-                        reason="this version does not count them, and its log is not at hand" if holds is None and not applicable else ""),
+                        reason="" if applicable else "this version does not count them, and its log is not at hand"),
         clauses=(
             bench.fact("both", "said by its log with the limit that was passed, or counted again and again",
                        bool(lately) or (counted or 0) > 1 if holds else None, rests_on=("redis_log", "redis_info")),
@@ -119,9 +119,14 @@ def buffers(facts: Facts) -> Cause:
 
 def largest(facts: Facts) -> Row | None:
     """The largest group of clients that neither subscribe nor wait for a job; ``None`` = none, or unknown."""
-    idle = [r for r in facts.clients or []
-            if 2 * ((number(r.get("subscribers")) or 0) + (number(r.get("blocked")) or 0)) < (number(r.get("connections")) or 0)]  # fmt: skip
-    return max(idle, key=lambda r: (number(r.get("connections")) or 0, str(r.get("name"))), default=None)
+
+    def count(row: Row, key: str) -> float:
+        return number(row.get(key)) or 0.0
+
+    idle = [
+        r for r in facts.clients or [] if 2 * (count(r, "subscribers") + count(r, "blocked")) < count(r, "connections")
+    ]
+    return max(idle, key=lambda r: (count(r, "connections"), str(r.get("name"))), default=None)
 
 
 def _words(group: Row) -> str:

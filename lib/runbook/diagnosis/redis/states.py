@@ -84,12 +84,9 @@ def forks(facts: Facts) -> Cause:
     bench, limits = Bench("K19", facts.readings), facts.limits
     delayed, fork = facts.grown("aof_delayed_fsync"), facts.figure("latest_fork_usec")
     busy = bool(facts.figure("rdb_bgsave_in_progress") or facts.figure("aof_rewrite_in_progress"))
-    saved = _since_save(facts)
-    long = (
-        None
-        if fork is None
-        else fork / 1000 >= limits.fork_ms and (busy or (saved is not None and saved <= limits.recent_seconds))
-    )
+    ago = _since_fork(facts)
+    lately = busy or (ago is not None and ago <= limits.recent_seconds)
+    long = None if fork is None else fork / 1000 >= limits.fork_ms and lately
     holds = True if delayed or long else None if long is None else False
     slow, timeouts = facts.slowest_ms, facts.logged("timeout")
     felt = (slow or 0.0) >= limits.slow_ms or bool(timeouts)
@@ -105,8 +102,8 @@ def forks(facts: Facts) -> Cause:
     )  # fmt: skip
 
 
-def _since_save(facts: Facts) -> float | None:
-    """Seconds since the last snapshot ended, by the server's own clock as far as it tells."""
+def _since_fork(facts: Facts) -> float | None:
+    """Seconds since the last fork that was slow enough to be recorded as a latency event."""
     events = facts.readings.rows("redis_latency") or []
     ago = [number(row.get("ago_seconds")) for row in events if str(row.get("event")) == "fork"]
     return min((a for a in ago if a is not None), default=None)
@@ -121,32 +118,41 @@ def zombie(facts: Facts) -> Cause:
     """
     bench, limits = Bench("K20", facts.readings), facts.limits
     broken = facts.logged("refused", "closed", "timeout", "dns", "tls")
-    failing = None if facts.check is None else facts.check["status"] == "fail"
-    fresh = None if broken is None else broken >= limits.min_lines and failing is not False
-    witnesses = [
-        w
-        for w, there in ((failing, facts.asked(HEALTH) and facts.check is not None), (fresh, facts.asked(LOG)))
-        if there
-    ]
-    cut_off = True if any(witnesses) else None if not witnesses or None in witnesses else False
+    cut_off, asked = _cut_off(facts, broken)
     holds = None if None in (facts.serves, cut_off) else facts.serves and cut_off
     if facts.serves is False or cut_off is False:
         holds = False
+    blind = facts.serves is None and bool(facts.attempts)
     others = None if facts.clients is None else [r for r in facts.clients if not str(r.get("name")).startswith("bull:")]
+    connected = sum(int(number(r.get("connections")) or 0) for r in others or [])
     known: dict[str, Any] = {"lines": broken, "check": (facts.check or {}).get("output"),
                              "instance": (facts.check or {}).get("instance")}  # fmt: skip
     return Cause(
-        id="K20", name="the application's client is lost, the server is fine", applicable=facts.configured and bool(witnesses),
+        id="K20", name="the application's client is lost, the server is fine",
+        applicable=facts.configured and asked,
         gate=bench.fact("cut_off", "the server serves us and the application does not reach it", holds,
                         value=f"{broken} recent lines, check {(facts.check or {}).get('status')}" if holds else None,
                         otherwise="refutes", rests_on=(*facts.way, "redis_info", "redis_clients", HEALTH, LOG),
-                        reason="whether the server is fine cannot be told" if facts.serves is None and facts.attempts else ""),
+                        reason="whether the server is fine cannot be told" if blind else ""),
         clauses=(bench.fact("nobody", "no client of an application is connected",
                             None if others is None else not others,
-                            value=None if others is None else f"{sum(int(r['connections']) for r in others)} others",
-                            rests_on=("redis_clients",)),),
+                            value=None if others is None else f"{connected} others", rests_on=("redis_clients",)),),
         hints=(bench.weigh("gave_up", "recent lines: gave up, closed, refused", broken, at_least=limits.min_lines,
                            rests_on=(LOG,), weight=WEAK),) if facts.asked(LOG) else (),
         share=1.0 if holds else 0.0,
         details={key: value for key, value in known.items() if value} if holds else {},
     )  # fmt: skip
+
+
+def _cut_off(facts: Facts, broken: int | None) -> tuple[bool | None, bool]:
+    """Whether the application does not reach it, by its health check and its log; and whether there is one to ask.
+
+    A check that passes has the last word over lines of a moment ago, so that one that could not be read leaves it open.
+    """
+    failing = None if facts.check is None else facts.check["status"] == "fail"
+    lost = facts.asked(HEALTH) and not facts.readings.known(HEALTH)
+    fresh = None if broken is None or lost else broken >= facts.limits.min_lines and failing is not False
+    witnesses = [w for w, there in ((failing, facts.check is not None or lost), (fresh, facts.asked(LOG))) if there]
+    if any(witnesses):
+        return True, True
+    return (None if not witnesses or None in witnesses else False), bool(witnesses)

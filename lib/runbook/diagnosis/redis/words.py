@@ -38,8 +38,8 @@ _NETWORK: tuple[tuple[Kind, str], ...] = (
     ("refused", r"ECONNREFUSED|[Cc]onnection refused|Err(?:or|no) 111|Connect call failed"),
     ("dns", r"ENOTFOUND|EAI_AGAIN|getaddrinfo|Name or service not known|[Nn]ame resolution"),
     ("timeout", r"ETIMEDOUT|[Tt]imed? ?out|TimeoutError|EHOSTUNREACH|ENETUNREACH"),
-    ("closed", r"MaxRetriesPerRequest|max retries|[Cc]onnection is closed|[Cc]onnection (?:reset|closed|lost)|ECONNRESET|"
-               r"EPIPE|Broken pipe|[Ss]ocket closed|SocketClosed|[Rr]econnect|ClientClosed|"
+    ("closed", r"MaxRetriesPerRequest|max retries|[Cc]onnection is closed|[Cc]onnection (?:reset|closed|lost)|"
+               r"ECONNRESET|EPIPE|Broken pipe|[Ss]ocket closed|SocketClosed|[Rr]econnect|ClientClosed|"
                r"Stream isn't writeable|Connection aborted"),
     ("other", r"ERROR|[Ee]rror:|FATAL|failed|without cache"),
 )  # fmt: skip

@@ -48,14 +48,17 @@ def rights(facts: Facts) -> Cause:
                  "reason": (refusal or {}).get("reason"), "lines": logged}  # fmt: skip
         details = {key: value for key, value in known.items() if value}
     value = f"{details.get('user')} may not {details.get('object')}" if details.get("object") else None
+    if holds and value is None:
+        value = f"{logged} lines of the log" if logged else "PING is forbidden to us"
     everything = facts.log_lines or 0
+    share = facts.ours if refused else logged / everything if logged and everything else 1.0
     return Cause(
         id="K04", name="access control list forbids it (NOPERM)", applicable=facts.configured,
         gate=bench.fact("signs", "a command or key is forbidden to the application", holds, otherwise="refutes",
-                        value=value or (f"{logged} lines of the log" if logged else "PING is forbidden to us") if holds else None,
+                        value=value,
                         weight=6 if refused else 3, rests_on=(*facts.way, "redis_refusals", "app_errors")),
         clauses=tuple(clauses),
-        share=(facts.ours if refused else (logged or 0) / everything if logged and everything else 1.0) if holds else 0.0,
+        share=share if holds else 0.0,
         details=details,
     )  # fmt: skip
 
@@ -75,7 +78,7 @@ def out_of_memory(facts: Facts) -> Cause:
     """K07: memory is used up and nothing may be evicted: writes are refused (OOM), reads and PING work.
 
     Gate: used_memory has reached maxmemory under noeviction (decisive: from there on every write that adds is refused);
-    or the server counts OOM errors, or the application's log has them. Clauses, without the figures: both of the latter.
+    or the server counts OOM errors, or the application's log has them. Clauses, without the figures: both.
     """
     bench = Bench("K07", facts.readings)
     signs = Signs(facts=facts, bench=bench, label="writes are refused for memory", refused=facts.refused("OOM"),
@@ -157,7 +160,8 @@ def replica(facts: Facts) -> Cause:
     bench = Bench("K09", facts.readings)
     info = facts.info
     slave = None if info is None else info.get("role") == "slave"
-    signs = Signs(facts=facts, bench=bench, label="writes meet a replica", refused=facts.refused("MASTERDOWN", "READONLY"),
+    signs = Signs(facts=facts, bench=bench, label="writes meet a replica",
+                  refused=facts.refused("MASTERDOWN", "READONLY"),
                   codes=("READONLY", "MASTERDOWN"), kinds=("readonly",))  # fmt: skip
     holds = True if signs.holds or slave else None if signs.holds is None else False
     gate = signs.gate() if signs.holds or not slave else bench.fact(

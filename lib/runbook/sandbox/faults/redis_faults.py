@@ -325,11 +325,13 @@ def _fill(scene: Scene, policy: str) -> None:
     stage = of(scene)
     stage.ask("CONFIG", "SET", "maxmemory-policy", policy)
     stage.ask("CONFIG", "SET", "maxmemory", stage.ask("INFO", "memory")["used_memory"] + 2_000_000)
-    try:
-        for number in range(200):
-            stage.ask("SET", f"blob:{number}", "x" * 50_000)
-    except redis.ResponseError:
-        return
+    # A large value is refused while a small one still fits.
+    for size in (50_000, 5_000, 500, 50):
+        try:
+            for number in range(200):
+                stage.ask("SET", f"blob:{size}:{number}", "x" * size)
+        except redis.ResponseError:
+            continue
 
 
 def _save(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""Remembers how the last drill of each runbook ended, for ``runbook show``."""
+"""Remembers how the last drill of each runbook ended, for ``runbook list`` and ``runbook show``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def last_drill(runbook: str) -> dict[str, Any] | None:
         return None
     found = remembered.get(runbook) if isinstance(remembered, dict) else None
     return found if isinstance(found, dict) else None
+
+
+def in_words(drill: Mapping[str, Any] | None) -> str:
+    """``2026-11-27 21:04 UTC: 19 of 19 passed``, or that there was none."""
+    if drill is None:
+        return "never drilled"
+    skipped = f", {drill['skipped']} skipped" if drill.get("skipped") else ""
+    at = str(drill["at"])[:16].replace("T", " ")
+    return f"{at} UTC: {drill['passed']} of {drill['passed'] + drill['failed']} passed{skipped}"
 
 
 def remember(runbook: str, report: Mapping[str, Any]) -> None:

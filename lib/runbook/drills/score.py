@@ -9,6 +9,31 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+def summary(report: Mapping[str, Any]) -> str:
+    """What a set of drills says of the rules, in a line.
+
+    Top-1 counts the drills of a fault in which a cause that was injected stands first. *Confirmed wrongly* is the worst
+    error that there is. *Unknown, and said so*: drills in which the cause cannot be told. Controls: nothing is wrong.
+    """
+    results = report["results"]
+    faults = [r for r in results if r["expected"]]
+    first = sum(bool(r["found"]) and r["found"][0]["cause"] in r["expected"] for r in faults)
+    confirmed = sum(f["tier"] == "confirmed" and f["cause"] in r["wrong"] for r in results for f in r["found"])
+    blind = [r for r in results if not r["expected"] and ("~" in r["fault"] or r["outcome"] in UNKNOWN)]
+    controls = [r for r in results if not r["expected"] and r not in blind]
+    parts = [
+        f"top-1 {first} of {len(faults)}" if faults else "",
+        f"confirmed wrongly {confirmed}",
+        f"unknown, and said so {sum(r['passed'] for r in blind)} of {len(blind)}" if blind else "",
+        f"controls without a fault {sum(r['passed'] for r in controls)} of {len(controls)}" if controls else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+UNKNOWN = ("undetermined", "insufficient_data")
+"""Outcomes that say that nothing can be said."""
+
+
 def score_table(report: Mapping[str, Any]) -> Table:
     """One row per drill: expected, found with tier, wrong causes, outcome, seconds; skipped ones last.
 
@@ -18,7 +43,8 @@ def score_table(report: Mapping[str, Any]) -> Table:
     from rich.text import Text
 
     total = report["passed"] + report["failed"]
-    table = Table(title=f"{report['passed']} of {total} drills passed", title_justify="left", pad_edge=False)
+    title = f"{report['passed']} of {total} drills passed"
+    table = Table(title=title, title_justify="left", caption=summary(report), caption_justify="left", pad_edge=False)
     for name in ("fault", "expected", "found", "tier", "wrong", "seconds", ""):
         table.add_column(name, justify="right" if name == "seconds" else "left", overflow="fold")
     for result in report["results"]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 
@@ -34,20 +35,36 @@ UNKNOWN = ("undetermined", "insufficient_data")
 """Outcomes that say that nothing can be said."""
 
 
-def score_table(report: Mapping[str, Any]) -> Table:
-    """One row per drill: expected, found with tier, wrong causes, outcome, seconds; skipped ones last.
+def score_table(report: Mapping[str, Any]) -> Group:
+    """A table a runbook with a row for each drill: expected, found with tier, wrong causes or the outcome, seconds.
 
-    Fits into 80 columns.
+    What was skipped and the summary stand below. Fits into 80 columns.
     """
+    from rich.console import Group
+    from rich.text import Text
+
+    by_runbook: dict[str, list[Mapping[str, Any]]] = {}
+    for result in report["results"]:
+        by_runbook.setdefault(result["runbook"], []).append(result)
+    total = report["passed"] + report["failed"]
+    return Group(
+        *(_table(runbook, results) for runbook, results in by_runbook.items()),
+        *(Text(f"skipped {item['fault']}: {item['reason']}", style="yellow") for item in report["skipped"]),
+        Text(f"{report['passed']} of {total} drills passed", style="bold"),
+        Text(summary(report)),
+    )
+
+
+def _table(runbook: str, results: Sequence[Mapping[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    total = report["passed"] + report["failed"]
-    title = f"{report['passed']} of {total} drills passed"
-    table = Table(title=title, title_justify="left", caption=summary(report), caption_justify="left", pad_edge=False)
+    passed = sum(bool(result["passed"]) for result in results)
+    title = Text(f"{runbook}: {passed} of {len(results)}", style="bold")
+    table = Table(title=title, title_justify="left", pad_edge=False)
     for name in ("fault", "expected", "found", "tier", "wrong", "seconds", ""):
         table.add_column(name, justify="right" if name == "seconds" else "left", overflow="fold")
-    for result in report["results"]:
+    for result in results:
         found = result["found"] or [{"cause": result["outcome"] or "–", "tier": "–"}]
         table.add_row(
             Text(result["fault"]),
@@ -60,6 +77,4 @@ def score_table(report: Mapping[str, Any]) -> Table:
         )
         for problem in result.get("problems", ()):
             table.add_row("", "", Text(problem, style="red"))
-    for item in report["skipped"]:
-        table.add_row(Text(item["fault"]), "", Text(f"skipped: {item['reason']}", style="yellow"))
     return table

@@ -44,7 +44,7 @@ def test_the_table_shows_expected_found_tier_wrong_and_seconds_in_80_columns() -
 
 
 def test_the_table_tells_what_was_skipped_and_why() -> None:
-    assert "skipped: needs" in " ".join(rendered().split())
+    assert "skipped P10: needs pgbouncer" in " ".join(rendered().split())
 
 
 def test_the_rotation_reaches_every_fault() -> None:

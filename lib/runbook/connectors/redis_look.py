@@ -41,7 +41,8 @@ def taken(session: Session, now: datetime) -> dict[str, Fetched | Exception]:
     """Every reading of this moment by its name, or the error that it was refused with."""
     commands: dict[str, Command] = {
         "redis_clients": ("CLIENT LIST",),
-        "redis_slowlog": ("SLOWLOG GET", MAX_SLOW),
+        # In two words, so that the library does not parse the answer: it fails on text that is decoded already.
+        "redis_slowlog": ("SLOWLOG", "GET", MAX_SLOW),
         "redis_refusals": ("ACL LOG", MAX_REFUSALS),
         "redis_latency": ("LATENCY LATEST",),
         **{f"config {name}": ("CONFIG GET", name) for name in SETTINGS},
@@ -147,19 +148,18 @@ def _is_held_back(client: Mapping[str, str], command: str) -> bool:
     return "b" in client.get("flags", "") and command not in WAITING_COMMANDS and "." not in command
 
 
-def slow(raw: Sequence[Mapping[str, Any]], now: datetime) -> list[Row]:
-    """Slow commands, the slowest first."""
+def slow(raw: Sequence[Sequence[Any]], now: datetime) -> list[Row]:
+    """Slow commands, the slowest first; address and name of the client since 4.0."""
     rows = []
-    for entry in raw:
-        command = entry.get("command") or b""
-        words = str(command.decode("utf-8", "replace") if isinstance(command, bytes) else command).split()
-        at = datetime.fromtimestamp(int(entry.get("start_time") or 0), UTC)
-        micros = int(entry.get("duration") or 0)
+    for _, began, micros, *rest in raw:
+        words = next((part for part in rest if isinstance(part, list)), [])
+        client = [str(part) for part in rest if isinstance(part, str)]
+        at = datetime.fromtimestamp(int(began), UTC)
         rows.append({
-            "at": at.isoformat(timespec="seconds"), "seconds": round(micros / 1e6, 3),
+            "at": at.isoformat(timespec="seconds"), "seconds": round(int(micros) / 1e6, 3),
             "ago_seconds": round(max(0.0, (now - at).total_seconds()), 1),
-            "command": words[0].upper()[:40] if words else "", "arguments": max(0, len(words) - 1),
-            "client": _host(str(entry.get("client_address") or "")), "name": str(entry.get("client_name") or ""),
+            "command": str(words[0]).upper()[:40] if words else "", "arguments": max(0, len(words) - 1),
+            "client": _host(client[0]) if client else "", "name": client[1] if len(client) > 1 else "",
         })  # fmt: skip
     return sorted(rows, key=lambda row: -row["seconds"])
 

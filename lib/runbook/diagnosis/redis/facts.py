@@ -142,6 +142,11 @@ class Facts:
         value = (self.config or {}).get(name)
         return None if value is None else str(value)
 
+    @cached_property
+    def counts_errors(self) -> bool:
+        """Whether errors by their first word are there to be asked for; before 6.2 no server counts them."""
+        return self.info is None or not _lacks_errorstats(self.info)
+
     def counted(self, *codes: str) -> int | None:
         """Errors of these codes answered to others between the first and the last look.
 
@@ -253,8 +258,8 @@ class Facts:
         """Whether the server is fine: it serves us, turns nobody away, holds nobody back, and counts no trouble."""
         if not self.attempts:
             return None
-        signs = [bool(self.failing), self.counted(*TROUBLE), self.grown("rejected_connections"), self.held_back,
-                 self.full_of_memory]  # fmt: skip
+        signs: list[Any] = [bool(self.failing), self.grown("rejected_connections"), self.held_back, self.full_of_memory]
+        signs += [self.counted(*TROUBLE)] if self.counts_errors else []
         return False if any(signs) else None if None in signs else True
 
     @cached_property

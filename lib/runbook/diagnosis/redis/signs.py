@@ -45,6 +45,10 @@ class Signs:
         return bool(self.kinds) and self.facts.asked(LOG)
 
     @property
+    def _counts(self) -> bool:
+        return bool(self.codes) and self.facts.counts_errors
+
+    @property
     def own(self) -> bool:
         return bool(self.refused or self.figures)
 
@@ -52,7 +56,7 @@ class Signs:
     def holds(self) -> bool | None:
         """Whether any witness says so; ``None`` when none does and one that there is cannot be asked."""
         told = [self.refused, self.figures]
-        told += [None if self.counted is None else self.counted > 0] if self.codes else []
+        told += [None if self.counted is None else self.counted > 0] if self._counts else []
         told += [None if self.logged is None else self.logged > 0] if self._log_asked else []
         return True if any(told) else None if None in told else False
 
@@ -69,7 +73,7 @@ class Signs:
         if self.own:
             return ()
         found = []
-        if self.codes:
+        if self._counts:
             label = f"errors that the server counted ({', '.join(self.codes)})"
             found.append(self.bench.weigh("counted", label, self.counted, at_least=1, rests_on=(INFO,),
                                           reason=self._one_look()))  # fmt: skip

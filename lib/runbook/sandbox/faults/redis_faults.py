@@ -147,9 +147,11 @@ def replica(scene: Scene) -> None:
 def loading(scene: Scene) -> None:
     """It was restarted and reads a snapshot that takes its time."""
     stage = of(scene).start()
-    stage.ask("DEBUG", "POPULATE", 5000, "key", 100)
+    stage.ask("CONFIG", "SET", "rdbcompression", "no")
+    stage.ask("DEBUG", "POPULATE", 80, "key", 1_000_000)
     stage.ask("SAVE")
-    stage.restart("key-load-delay 10000", "loading-process-events-interval-bytes 1024")
+    # It looks up from loading every 2 MB: twice a second.
+    stage.restart("key-load-delay 250000")
     stage.configure()
     stage.felt("loading the dataset")
     scene.name("K10", "LOADING")
@@ -292,7 +294,7 @@ def output_buffers(scene: Scene) -> None:
           unknown=("redis",))  # fmt: skip
 def no_info(scene: Scene) -> None:
     """What managed services forbid, and more: the application's log is the only witness left."""
-    _narrow(scene, "-info", "-config", "-client|list", "-slowlog", "-acl")
+    _narrow(scene, "-info", "-config", "-client", "+client|setname", "-slowlog", "-acl")
 
 
 @handicap("no_client_list", "the diagnosing user may not list clients", tried_with="K06", unknown=("redis",))

@@ -41,9 +41,9 @@ def taken(session: Session, now: datetime) -> dict[str, Fetched | Exception]:
     """Every reading of this moment by its name, or the error that it was refused with."""
     commands: dict[str, Command] = {
         "redis_clients": ("CLIENT LIST",),
-        # In two words, so that the library does not parse the answer: it fails on text that is decoded already.
+        # In words of their own: the library would parse these answers, and fails on text that is decoded already.
         "redis_slowlog": ("SLOWLOG", "GET", MAX_SLOW),
-        "redis_refusals": ("ACL LOG", MAX_REFUSALS),
+        "redis_refusals": ("ACL", "LOG", MAX_REFUSALS),
         "redis_latency": ("LATENCY LATEST",),
         **{f"config {name}": ("CONFIG GET", name) for name in SETTINGS},
         "info": ("INFO", "cluster"),

@@ -223,8 +223,8 @@ class Facts:
 
     @cached_property
     def log_lines(self) -> int | None:
-        """Recent lines about Redis at all."""
-        return None if self.lines is None else sum(self.lines.values())
+        """Recent lines about a trouble with Redis that is known by its words; a warning of any kind is none."""
+        return None if self.lines is None else sum(self.lines.values()) - self.lines["other"]
 
     @cached_property
     def check(self) -> dict[str, Any] | None:

@@ -41,7 +41,7 @@ _NETWORK: tuple[tuple[Kind, str], ...] = (
     ("closed", r"MaxRetriesPerRequest|max retries|[Cc]onnection is closed|[Cc]onnection (?:reset|closed|lost)|"
                r"ECONNRESET|EPIPE|Broken pipe|[Ss]ocket closed|SocketClosed|[Rr]econnect|ClientClosed|"
                r"Stream isn't writeable|Connection aborted"),
-    ("other", r"ERROR|[Ee]rror:|FATAL|failed|without cache"),
+    ("other", r"other error|ERROR|[Ee]rror:|FATAL|failed|without cache"),
 )  # fmt: skip
 _OWN_PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _OWN)
 _NETWORK_PATTERNS = tuple((kind, re.compile(pattern)) for kind, pattern in _NETWORK)

@@ -34,6 +34,13 @@ _INFO = (
     "blocked_clients", "maxclients", "rejected_connections", "rdb_last_bgsave_status",
 )  # fmt: skip
 
+_MEMORY = (
+    "process_id", "used_memory", "used_memory_rss", "used_memory_peak", "used_memory_dataset", "maxmemory",
+    "maxmemory_policy", "total_system_memory", "mem_fragmentation_ratio", "allocator_frag_bytes", "mem_clients_normal",
+    "mem_clients_slaves", "mem_replication_backlog", "mem_aof_buffer", "rdb_bgsave_in_progress",
+    "aof_rewrite_in_progress", "current_cow_size", "evicted_keys",
+)  # fmt: skip
+
 
 class RedisConnector(Connector):
     """What the connectors to a Redis share: one short connection for each reading, and what an error means.
@@ -182,6 +189,10 @@ class RedisServer(RedisConnector):
         """``redis_info``: the figures that the rules need; what this server's version does not tell is ``None``."""
         return self.ask("redis_info", "INFO", _info)
 
+    def memory(self) -> Reading:
+        """``redis_memory``: what it uses and for what, in bytes, and the limits; what it does not tell is ``None``."""
+        return self.ask("redis_memory", "INFO", _memory)
+
 
 def _ping(session: Session) -> Fetched:
     began = time.perf_counter()
@@ -201,6 +212,11 @@ def _info(session: Session) -> Fetched:
         if key.startswith("errorstat_") and isinstance(found, dict) and "count" in found
     }
     return Fetched(value=row)
+
+
+def _memory(session: Session) -> Fetched:
+    answer = _answered(session.batch([("INFO",)])[0])
+    return Fetched(value={key: answer.get(key) for key in _MEMORY})
 
 
 def _answered(answer: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from runbook.result import Reading, ReadingState
 CONNECT_SECONDS = 3.0
 LIMIT_SECONDS = 5.0
 CLIENT_NAME = "runbook-diagnose"
+SLOW_ENTRIES = 64
+_LOAD_SECTIONS = ("stats", "commandstats", "cpu")
 
 Command = tuple[str | int | float, ...]
 
@@ -192,6 +195,46 @@ class RedisServer(RedisConnector):
     def memory(self) -> Reading:
         """``redis_memory``: what it uses and for what, in bytes, and the limits; what it does not tell is ``None``."""
         return self.ask("redis_memory", "INFO", _memory)
+
+
+    def slow_log(self) -> Reading:
+        """Rows of ``redis_slowlog``, newest first: ``{id, at, age_seconds, milliseconds, command, client}``.
+
+        Of a command its name alone: arguments are people's data.
+        """
+        return self.ask("redis_slowlog", f"SLOWLOG GET {SLOW_ENTRIES}", self._slow_log)
+
+    def load(self) -> Reading:
+        """``redis_load``: running totals of what it worked and of hits and misses; take two for a rate."""
+        return self.ask("redis_load", "INFO stats, commandstats, cpu", self._load)
+
+    def _slow_log(self, session: Session) -> Fetched:
+        now = self.context.now()
+        entries = _answered(session.batch([("SLOWLOG GET", SLOW_ENTRIES)])[0])
+        rows = []
+        for entry in entries:
+            at = datetime.fromtimestamp(int(entry["start_time"]), UTC)
+            command = str(entry["command"]).split(" ", 1)[0].upper()
+            rows.append({"id": entry["id"], "at": at.isoformat(), "age_seconds": round((now - at).total_seconds(), 1),
+                         "milliseconds": round(int(entry["duration"]) / 1000, 2), "command": command,
+                         "client": str(entry.get("client_name") or "") or None})  # fmt: skip
+        return Fetched(value=rows)
+
+    def _load(self, session: Session) -> Fetched:
+        stats, commands, cpu = (_answered(a) for a in session.batch([("INFO", s) for s in _LOAD_SECTIONS]))
+        counted = {k.removeprefix("cmdstat_"): v for k, v in commands.items() if isinstance(v, dict) and "usec" in v}
+        busiest = max(counted, key=lambda name: int(counted[name]["usec"]), default=None)
+        return Fetched(
+            value={
+                "at": self.context.now().isoformat(timespec="milliseconds"),
+                "commands": stats.get("total_commands_processed"),
+                "hits": stats.get("keyspace_hits"),
+                "misses": stats.get("keyspace_misses"),
+                "busy_ms": round(sum(int(v["usec"]) for v in counted.values()) / 1000, 3) if counted else None,
+                "cpu_seconds": cpu.get("used_cpu_user"),
+                "busiest_command": busiest,
+            }
+        )
 
 
 def _ping(session: Session) -> Fetched:

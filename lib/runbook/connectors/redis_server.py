@@ -196,7 +196,6 @@ class RedisServer(RedisConnector):
         """``redis_memory``: what it uses and for what, in bytes, and the limits; what it does not tell is ``None``."""
         return self.ask("redis_memory", "INFO", _memory)
 
-
     def slow_log(self) -> Reading:
         """Rows of ``redis_slowlog``, newest first: ``{id, at, age_seconds, milliseconds, command, client}``.
 

@@ -14,11 +14,22 @@ from runbook.diagnosis.memory.limits import Limits
 from runbook.diagnosis.memory.prevention import prevention
 from runbook.diagnosis.memory.proposals import propose
 from runbook.diagnosis.memory.scopes import worst
+from runbook.diagnosis.memory.tables import fullest_first, growing, in_memory, largest_first
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.verdict import Cause
 from runbook.result import Findings, Reading, Verdict
 
-__all__ = ["bars", "diagnose", "finding", "prevention", "worst"]
+__all__ = [
+    "bars",
+    "diagnose",
+    "finding",
+    "fullest_first",
+    "growing",
+    "in_memory",
+    "largest_first",
+    "prevention",
+    "worst",
+]
 
 HEALTHY = "M00"
 HOLDERS = ("M01", "M02", "M05", "M07", "M08", "M09")

@@ -212,7 +212,7 @@ def _redis(verdict: Verdict, facts: Facts) -> list[Action]:
     if "buffers" in kinds:
         actions.append(
             _action("M08", "redis.find_client", "Find the client whose buffer grows: it reads too slowly",
-                    "redis-cli CLIENT LIST | tr ' ' '\\n' | grep -E '^(id|name|omem|tot-mem)=' | paste - - - - | head -n 50",
+                    "redis-cli CLIENT LIST | tr ' ' '\\n' | grep -E '^(id|name|omem|tot-mem)=' | paste - - - -",
                     undo="nothing is changed")
         )  # fmt: skip
     if limit:

@@ -143,9 +143,7 @@ def figures(text: str) -> dict[str, float] | None:
             if figure.matches(name, labels):
                 scaled = value * figure.factor
                 before = found.get(figure.name)
-                found[figure.name] = (
-                    scaled if before is None else before + scaled if figure.adds else max(before, scaled)
-                )
+                found[figure.name] = scaled if before is None else before + scaled if figure.adds else max(before, scaled)
                 break
     return {name: round(value, 6) for name, value in found.items()} if samples else None
 

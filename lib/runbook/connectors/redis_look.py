@@ -33,6 +33,8 @@ SETTINGS = (
     "client-output-buffer-limit", "lua-time-limit", "logfile", "replica-read-only",
 )  # fmt: skip
 _OURS = ("runbook",)
+# In words of their own: the library would parse such answers, and fails on text that is decoded already.
+_SLOWLOG: Command = ("SLOWLOG", "GET", MAX_SLOW)
 
 Row = dict[str, Any]
 
@@ -41,8 +43,7 @@ def taken(session: Session, now: datetime) -> dict[str, Fetched | Exception]:
     """Every reading of this moment by its name, or the error that it was refused with."""
     commands: dict[str, Command] = {
         "redis_clients": ("CLIENT LIST",),
-        # In words of their own: the library would parse these answers, and fails on text that is decoded already.
-        "redis_slowlog": ("SLOWLOG", "GET", MAX_SLOW),
+        "redis_slowlog": _SLOWLOG,
         "redis_refusals": ("ACL", "LOG", MAX_REFUSALS),
         "redis_latency": ("LATENCY LATEST",),
         **{f"config {name}": ("CONFIG GET", name) for name in SETTINGS},
@@ -57,6 +58,11 @@ def taken(session: Session, now: datetime) -> dict[str, Fetched | Exception]:
         "redis_latency": _made(answers["redis_latency"], lambda raw: latency(raw, now)),
     }
     return found | {"redis_cluster": _cluster(session, answers["info"])}
+
+
+def slow_log(session: Session, now: datetime) -> Fetched:
+    """The slow commands alone."""
+    return Fetched(value=slow(answered(session.batch([_SLOWLOG])[0]), now))
 
 
 def outcome(found: Fetched | Exception) -> Fetched:

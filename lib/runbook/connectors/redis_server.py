@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from runbook.connectors import redis_look
+from runbook.connectors import redis_figures, redis_look
 from runbook.connectors.base import Context, Failure, Fetched
 from runbook.connectors.redis_session import (
     CLIENT_NAME,
@@ -89,6 +89,20 @@ class RedisServer(RedisConnector):
     def info(self) -> Reading:
         """``redis_info``: the figures that the rules need; what this server's version does not tell is ``None``."""
         return self.ask("redis_info", "INFO", lambda session: _info(session, self.own_errors))
+
+    def memory(self) -> Reading:
+        """``redis_memory``: what it uses and for what, in bytes, and the limits; see :mod:`.redis_figures`."""
+        return self.ask("redis_memory", "INFO", redis_figures.memory)
+
+    def load(self) -> Reading:
+        """``redis_load``: running totals of what it worked and of hits and misses; take two for a rate."""
+        query = "INFO stats, commandstats, cpu"
+        return self.ask("redis_load", query, lambda session: redis_figures.load(session, self.context.now()))
+
+    def slow_log(self) -> Reading:
+        """Rows of ``redis_slowlog``, the slowest first; see :func:`.redis_look.slow`."""
+        query = redis_look.QUERIES["redis_slowlog"]
+        return self.ask("redis_slowlog", query, lambda session: redis_look.slow_log(session, self.context.now()))
 
     def beat(self) -> list[Reading]:
         """``redis_ping`` and ``redis_info`` of one moment; who did not answer the one is not asked for the other."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runbook.diagnosis import redis
 from runbook.diagnosis.readings import Readings
-from runbook.diagnosis.redis import diagnose, finding, prevention
+from runbook.diagnosis.redis import diagnose, finding, ladder, prevention
 from runbook.diagnosis.redis.words import kind
 from runbook.result import TIERS, Findings, Reading, Verdict
 from tests.unit.diagnosis.cache import Cache
@@ -460,3 +460,17 @@ def test_a_save_that_failed_names_its_directory_and_its_disk() -> None:
     cache.disk = reading("redis_disk", [{"mount": "/data", "used_percent": 100, "inodes_percent": 4}], source="shell")
     details: Any = verdict(diagnose(cache.readings(), {}), "K08").details
     assert (details["dir"], details["mount"], details["disk_used_percent"]) == ("/var/lib/redis", "/data", 100.0)
+
+
+def test_the_ladder_fails_where_the_walk_ended_and_draws_nothing_beyond_as_passed() -> None:
+    taken = wrong_password().readings()
+    [one] = ladder(taken, {}, diagnose(taken, {}))
+    states = {rung.layer: rung.state for rung in one.rungs}
+    assert (states["greeting"], states["login"], states["PING"], states["write"]) == (
+        "passes",
+        "fails",
+        "unknown",
+        "unknown",
+    )
+    assert one.causes == ("K03",)
+    assert ladder([], {}, None) == []

@@ -474,3 +474,10 @@ def test_the_ladder_fails_where_the_walk_ended_and_draws_nothing_beyond_as_passe
     )
     assert one.causes == ("K03",)
     assert ladder([], {}, None) == []
+
+
+def test_a_limit_that_was_not_read_is_not_raised_to_a_number() -> None:
+    [action] = diagnose(no_slot().readings(), {}).actions
+    assert "CONFIG SET maxclients N " in action.by_hand
+    assert [p.holds for p in action.preconditions] == [None, None]
+    assert action.targets == [{"target": "db:5432/app"}]

@@ -263,11 +263,18 @@ def test_a_server_that_is_fine_and_an_application_that_is_not_is_no_redis_that_i
 
 
 def test_what_only_we_are_refused_is_never_confirmed_while_the_application_is_well() -> None:
-    for cache in (down(), wrong_password(), no_slot(), tls()):
+    for cache in (down(), no_name(), wrong_password(), tls(), protected()):
         cache.check = "pass"
         [first] = [v for v in diagnose(cache.readings(), {}).verdict if v.tier in ("confirmed", "probable")]
         assert first.tier == "probable"
         assert first.details.get("application", "is well so far") == "is well so far"
+
+
+def test_what_the_server_says_to_everybody_is_confirmed_although_older_connections_still_work() -> None:
+    for cache in (no_slot(), misconf(), loads(), script(), paused()):
+        cache.check = "pass"
+        [first] = [v for v in diagnose(cache.readings(), {}).verdict if v.tier in ("confirmed", "probable")]
+        assert first.tier == "confirmed"
 
 
 def test_a_pause_is_told_from_a_server_that_hangs() -> None:

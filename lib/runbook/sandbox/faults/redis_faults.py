@@ -149,10 +149,10 @@ def loading(scene: Scene) -> None:
     """It was restarted and reads a snapshot that takes its time."""
     stage = of(scene).start()
     stage.ask("CONFIG", "SET", "rdbcompression", "no")
-    stage.ask("DEBUG", "POPULATE", 80, "key", 1_000_000)
+    stage.ask("DEBUG", "POPULATE", 120, "key", 1_000_000)
     stage.ask("SAVE")
-    # It looks up from loading every 2 MB: twice a second.
-    stage.restart("key-load-delay 250000")
+    # It looks up from loading every 2 MB: four times a second.
+    stage.restart("key-load-delay 120000")
     stage.configure()
     stage.felt("loading the dataset")
     scene.name("K10", "LOADING")

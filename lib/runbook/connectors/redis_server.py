@@ -185,7 +185,6 @@ class RedisServer(RedisConnector):
         """``redis_info``: the figures that the rules need; what this server's version does not tell is ``None``."""
         return self.ask("redis_info", "INFO", _info)
 
-
     def slow_log(self) -> Reading:
         """Rows of ``redis_slowlog``, newest first: ``{id, at, age_seconds, milliseconds, command, client}``.
 

@@ -1,8 +1,8 @@
 """Where the time of slow requests goes, drawn: one stacked bar, a part for each layer that a request passes.
 
-A static SVG like the other charts: the same bytes for the same layers, text stays text, colours from the page. What no
-reading tells is drawn as an outline with broken lines and says *unknown*; it is never drawn as nothing, nor given to the
-application.
+A static SVG like the other charts: the same bytes for the same layers, text stays text, colours from the page. What
+no reading tells is drawn as an outline with broken lines and says *unknown*; it is never drawn as nothing, nor given
+to the application.
 """
 
 from __future__ import annotations

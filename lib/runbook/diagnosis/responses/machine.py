@@ -16,7 +16,7 @@ from runbook.diagnosis.responses.waiting import everywhere
 from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK
 
-BACKGROUND = "background"
+BACKGROUND, CHECKPOINTER = "background", "checkpointer"
 RUN_QUEUE = 2.0
 """Runnable threads a core, from which on work queues for processors."""
 GC_SHARE = 0.2
@@ -142,7 +142,7 @@ def disk_io(facts: Facts) -> Cause:
             bench.fact("checkpoints", "requested checkpoints outnumber timed ones",
                        None if checkpoints is None else checkpoints[1] > CHECKPOINT_RATIO * max(1, checkpoints[0]),
                        value=None if checkpoints is None else f"{checkpoints[1]:g} requested, {checkpoints[0]:g} timed",
-                       rests_on=(BACKGROUND,), weight=WEAK),
+                       rests_on=(CHECKPOINTER, BACKGROUND), weight=WEAK),
         ),
         share=part or 0.0,
         details={"waiting_share": waits, "pressure_percent": pressure} if waits and waits >= 0.5 else {},
@@ -151,6 +151,9 @@ def disk_io(facts: Facts) -> Cause:
 
 def _checkpoints(facts: Facts) -> tuple[float, float] | None:
     """Timed and requested checkpoints since the statistics were reset."""
-    row: Any = facts.readings.row(BACKGROUND)
-    timed, requested = value(row, "timed"), value(row, "requested")
-    return None if timed is None or requested is None else (timed, requested)
+    for name in (CHECKPOINTER, BACKGROUND):  # since version 17, and before
+        row: Any = facts.readings.row(name)
+        timed, requested = value(row, "timed"), value(row, "requested")
+        if timed is not None and requested is not None:
+            return timed, requested
+    return None

@@ -18,22 +18,26 @@ PLACES = ("instance", "client", "user", "route")
 def one_place(facts: Facts, *, others: bool | None) -> Cause:
     """L13: one route, instance or tenant is slow and the others are not.
 
-    Gate: one of several has four fifths of the slow requests and is slow three times as often as the others. Clauses:
+    Gate: one of several has four fifths of the slow requests and is slow three times as often as the others; of a route
+    it is unknown while another cause could not be checked, since a route is where and not why. Clauses:
     it has less than half of all requests; nothing else is found that explains it (``others``), which is neutral
     otherwise: a vendor or a statement is slow in one route by nature.
     """
     bench = Bench("L13", facts.readings)
-    tops = [(g, by) for by in PLACES if (g := facts.apart(by)) is not None and g.slow >= MIN_GROUP]
+    tops = [(g, by) for by in PLACES if (g := facts.apart(by)) is not None]
     group, by = tops[0] if tops else (None, "place")
     known = any(facts.split(b) is not None for b in PLACES)
+    # A route that is slow is where, not why, as long as something else may be why.
+    open_ = by == "route" and others is None
     return Cause(
         id="L13",
         name=f"one {by}: {group.value}" if group is not None else "one route, tenant or instance",
         applicable=any(facts.carries(b) for b in PLACES),
         gate=facts.gate(bench, "share", f"of the slow requests, those of {by} {group.value}" if group is not None
                         else "of the slow requests, those of one route, instance or tenant",
-                        (group.share if group is not None else 0.0) if known else None, share=True,
-                        at_least=facts.limits.place_share, rests_on=(SPLITS,)),
+                        None if open_ or not known else group.share if group is not None else 0.0, share=True,
+                        at_least=facts.limits.place_share, rests_on=(SPLITS,),
+                        reason="why that route is slow may be what could not be checked" if open_ else ""),
         clauses=(
             bench.weigh("few", "of all requests, those of it", group.share_of_requests if group is not None else None,
                         share=True, below=0.5, rests_on=(SPLITS,)),

@@ -87,11 +87,15 @@ def _slower(facts: Facts, leading: Statement | None) -> _Slower:
         ratio = leading.mean_ratio
         shown = f"{leading.mean_ms:g} ms" + (f", {ratio:g} times as before" if ratio is not None else "")
         return _Slower(label, shown, holds=by_itself or (ratio is not None and ratio >= times))
-    longest = 1000 * (leading.longest_seconds or 0.0)
-    label = f"it was seen running for {half:g} ms and more"
+    table = facts.database.read_whole(leading)
+    estimate = None
+    if table is not None:  # so much time in it, so many scans: what one of them takes
+        estimate = leading.milliseconds_per_second * table.seconds / table.whole_scans
+    longest = max(1000 * (leading.longest_seconds or 0.0), estimate or 0.0)
+    label = f"it was seen running for {half:g} ms and more, or takes so long by its scans"
     # A look catches a statement somewhere in its course: one that was seen short may be long.
-    reason = f"seen for {longest:g} ms at most, in a sample"
-    return _Slower(label, f"{longest:g} ms", holds=True if longest >= half else None, reason=reason)
+    reason = f"seen for {longest:.0f} ms at most, in a sample"
+    return _Slower(label, f"{longest:.0f} ms", holds=True if longest >= half else None, reason=reason)
 
 
 def _share(part: float | None, leading: Statement | None, slower: bool | None) -> float:

@@ -92,6 +92,8 @@ class Systems:
             return None
         worst = max(rows, key=lambda r: number(r, "cl_waiting") or 0)
         longest = 1000 * (number(worst, "maxwait") or 0) + (number(worst, "maxwait_us") or 0) / 1000
+        if longest < self.limits.pool_wait_ms:
+            return None
         return PoolWait(where="PgBouncer", refers_to="P10", reading=POOLS, waiting=number(worst, "cl_waiting"),
                         milliseconds=longest, size=number(worst, "pool_size"))  # fmt: skip
 
@@ -121,16 +123,14 @@ class Systems:
 
     @cached_property
     def _of_metrics(self) -> PoolWait | None:
-        waiting, waits, waited = (
-            self.figure("pool_waiting"),
-            self.rate("pool_waits_total"),
-            self.rate("pool_wait_seconds_total"),
-        )
+        waiting, waits = self.figure("pool_waiting"), self.rate("pool_waits_total")
+        waited = self.rate("pool_wait_seconds_total")
         mean = 1000 * waited / waits if waits and waited is not None else None
-        if not waiting and (mean is None or mean < self.limits.pool_wait_ms):
+        # A figure of one moment says little where the time is told: a short queue is what a pool is for.
+        if mean < self.limits.pool_wait_ms if mean is not None else not waiting:
             return None
         return PoolWait(where="the application", refers_to="P11", reading=METRICS,
-                        waiting=waiting or waited, milliseconds=mean, size=self.pool_size)  # fmt: skip
+                        waiting=max(waiting or 0.0, waited or 0.0), milliseconds=mean, size=self.pool_size)  # fmt: skip
 
     @cached_property
     def _of_health(self) -> PoolWait | None:

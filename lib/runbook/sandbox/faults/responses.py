@@ -114,10 +114,10 @@ def response_surge(scene: Scene, *, times: int = 4) -> None:
 
 
 @fault("L10", "statements in a loop", scaled=QUICK)
-def statements_in_a_loop(scene: Scene, *, browse: int = 10) -> None:
+def statements_in_a_loop(scene: Scene, *, browse: int = 6) -> None:
     """A list that used to be one statement asks for each of its items by itself, over and over."""
     scene.production.change(
-        statements_in_a_loop=int(0.75 * scene.threshold("threshold_ms", 1000)), weights={"browse": browse}
+        statements_in_a_loop=int(1.7 * scene.threshold("threshold_ms", 1000)), weights={"browse": browse}
     )
     scene.production.fill_window()
 

@@ -198,14 +198,15 @@ class RedisServer(RedisConnector):
 
     def _slow_log(self, session: Session) -> Fetched:
         now = self.context.now()
-        entries = _answered(session.batch([("SLOWLOG GET", SLOW_ENTRIES)])[0])
+        # As two words: the library knows "SLOWLOG GET" and takes its texts for bytes.
+        entries = _answered(session.batch([("SLOWLOG", "GET", SLOW_ENTRIES)])[0])
         rows = []
-        for entry in entries:
-            at = datetime.fromtimestamp(int(entry["start_time"]), UTC)
-            command = str(entry["command"]).split(" ", 1)[0].upper()
-            rows.append({"id": entry["id"], "at": at.isoformat(), "age_seconds": round((now - at).total_seconds(), 1),
-                         "milliseconds": round(int(entry["duration"]) / 1000, 2), "command": command,
-                         "client": str(entry.get("client_name") or "") or None})  # fmt: skip
+        for number, seconds, microseconds, words, *client in entries:
+            at = datetime.fromtimestamp(int(seconds), UTC)
+            name = str(client[1]) if len(client) > 1 else ""
+            rows.append({"id": number, "at": at.isoformat(), "age_seconds": round((now - at).total_seconds(), 1),
+                         "milliseconds": round(int(microseconds) / 1000, 2),
+                         "command": str(words[0]).upper() if words else None, "client": name or None})  # fmt: skip
         return Fetched(value=rows)
 
     def _load(self, session: Session) -> Fetched:

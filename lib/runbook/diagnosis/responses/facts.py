@@ -24,6 +24,7 @@ Row = Mapping[str, Any]
 LATENCY = "latency"
 SPLITS = "latency_splits"
 BASELINE = "latency_baseline"
+PROBES = "dependency_hosts"
 MIN_BASELINE = 50
 """Fewer requests than these are no baseline."""
 MIN_GROUP = 5
@@ -86,6 +87,15 @@ class Facts:
     @cached_property
     def systems(self) -> Systems:
         return Systems(self.readings, self.limits)
+
+    def lost(self, *names: str) -> bool:
+        """Whether one of these is there to be read, and could not be."""
+        taken = [r for n in names if (r := self.readings.last(n)) is not None]
+        return any(not r.known and r.state != "not_configured" for r in taken)
+
+    def unless_lost(self, holds: bool, *names: str) -> bool | None:
+        """Something that was seen, or not: not seen is unknown while one of the sources that could show it failed."""
+        return holds or (None if self.lost(*names) else False)
 
     # -- the symptom --------------------------------------------------------------------------------------------------
 
@@ -195,12 +205,13 @@ class Facts:
     def slow_ms_per_second(self) -> float | None:
         """Time that slow requests take in a second of the clock, milliseconds: how many of them are under way × 1000.
 
-        What is added to the usual duration, where that is known.
+        What is added to the usual duration, where half of the requests have one.
         """
         total, window = number(self.now, "slow_total_ms"), number(self.now, "window_seconds")
         if total is None or not window or not self.slow:
             return None
-        usual = min(number(self.before, "p50_ms") or 0.0, self.limits.threshold_ms)
+        half = number(self.now, "p50_ms") or 0.0
+        usual = half if half < self.limits.threshold_ms / 2 else 0.0
         return max(1.0, total - usual * self.slow) / window
 
     def part(self, milliseconds_per_second: float | None) -> float | None:
@@ -226,23 +237,49 @@ class Facts:
         """A statement's part of the slow requests' time, less what a vendor is known to have had of it."""
         if statement is None:
             return None
-        part = self.part_of_sql(statement.milliseconds_per_second, statement.share)
-        return None if part is None else round(max(0.0, min(part, 1.0 - self.vendor_share)), 3)
+        return self.not_vendors(self.part_of_sql(statement.milliseconds_per_second, statement.share))
 
     @cached_property
     def sql_part(self) -> float | None:
         """All of SQL as part of the slow requests' time; ``None`` when it is not known."""
         return self.part_of_sql(self.database.milliseconds_per_second, 1.0)
 
-    @cached_property
-    def vendor_share(self) -> float:
-        """Of the slow requests' time, what vendors are known to have had of it."""
-        return min(1.0, sum(known_share(self, g) for g in self.vendors or []))
+    def not_vendors(self, part: float | None) -> float | None:
+        """A part, at most what vendors are not known to have had; ``None`` while that is unknown."""
+        if part is None or self.vendor_share is None:
+            return None
+        return round(max(0.0, min(part, 1.0 - self.vendor_share)), 3)
 
     @cached_property
-    def remaining(self) -> float:
-        """Of the slow requests' time, what neither a vendor nor the leading statement is known to have had."""
-        return round(max(0.0, 1.0 - self.vendor_share - (self.part_of(self.database.leading) or 0.0)), 3)
+    def vendor_share(self) -> float | None:
+        """Of the slow requests' time, what vendors are known to have had of it; ``None`` when that could not be read.
+
+        Where nothing could tell it, by the settings or by the log, it is 0: nothing is *known*.
+        """
+        if self.vendors is None:
+            return None if self.lost(SPLITS) else 0.0
+        shares = [known_share(self, g) for g in self.vendors]
+        return None if any(s is None for s in shares) else min(1.0, sum(s or 0.0 for s in shares))
+
+    @cached_property
+    def remaining(self) -> float | None:
+        """Of the slow requests' time, what neither a vendor nor the leading statement is known to have had.
+
+        ``None`` when one of the two could not be read.
+        """
+        if self.vendor_share is None:
+            return None
+        sql = self.leading_part
+        return None if sql is None else round(max(0.0, 1.0 - self.vendor_share - sql), 3)
+
+    @cached_property
+    def leading_part(self) -> float | None:
+        """The leading statement's part of the slow requests' time; 0 without a database, ``None`` while unknown."""
+        database = self.database
+        if not database.configured or (database.statements is not None and database.leading is None):
+            return 0.0
+        leading = database.leading
+        return None if leading is None else self.part_of_sql(leading.milliseconds_per_second, leading.share)
 
     # -- splits -------------------------------------------------------------------------------------------------------
 
@@ -365,7 +402,7 @@ def answers_slowly(facts: Facts, group: Group) -> bool | None:
 
     Unknown without a probe; one that is answered fast says nothing of what asks with a credential.
     """
-    rows = [r for r in facts.readings.rows("dependency_hosts") or [] if same_host(r.get("host"), group.value)]
+    rows = [r for r in facts.readings.rows(PROBES) or [] if same_host(r.get("host"), group.value)]
     if not rows:
         return None
     if any(r.get("code") == "TIMEOUT" for r in rows):
@@ -378,11 +415,16 @@ def same_host(one: Any, other: str) -> bool:
     return str(one).partition(":")[0].lower() == other.partition(":")[0].lower()
 
 
-def known_share(facts: Facts, group: Group) -> float:
-    """Of the slow requests' time, what a host is known to have had: by its spans, else by our own slow probe of it."""
+def known_share(facts: Facts, group: Group) -> float | None:
+    """Of the slow requests' time, what a host is known to have had: by its spans, else by our own slow probe of it.
+
+    ``None`` when only a probe could tell, and failed.
+    """
     spans = span_share(facts, group)
     if spans is not None:
         return spans
+    if facts.lost(PROBES):
+        return None
     return group.share if answers_slowly(facts, group) else 0.0
 
 

@@ -43,7 +43,8 @@ def processors(facts: Facts) -> Cause:
         name="processors used up",
         applicable=systems.configured(LOAD, PRESSURE),
         gate=facts.fact_gate(bench, "saturated", "more work than processors",
-                             saturated if queue is not None or pressure is not None else None,
+                             facts.unless_lost(saturated, LOAD, PRESSURE)
+                             if queue is not None or pressure is not None else None,
                              value=", ".join(s for s in shown if s) or None, rests_on=(LOAD, PRESSURE)),
         clauses=(
             everywhere(bench, facts),
@@ -100,7 +101,8 @@ def memory(facts: Facts) -> Cause:
         id="L06",
         name="memory short" if short or not holds else "garbage collection",
         applicable=systems.configured(PRESSURE, METRICS),
-        gate=facts.fact_gate(bench, "stalls", "work waits for memory", holds if known else None,
+        gate=facts.fact_gate(bench, "stalls", "work waits for memory",
+                             facts.unless_lost(holds, PRESSURE, METRICS) if known else None,
                              value=", ".join(s for s in shown if s) or None, rests_on=(PRESSURE, METRICS)),
         clauses=(everywhere(bench, facts),),
         hints=(

@@ -10,6 +10,7 @@ from typing import Any
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.responses.facts import (
     LATENCY,
+    PROBES,
     SPLITS,
     Facts,
     Group,
@@ -22,7 +23,7 @@ from runbook.diagnosis.responses.facts import (
 from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK, Evidence
 
-PROBES, PAGES = "dependency_hosts", "vendor_status"
+PAGES = "vendor_status"
 
 
 def vendor(facts: Facts) -> Cause:
@@ -39,6 +40,7 @@ def vendor(facts: Facts) -> Cause:
     known = facts.vendors is not None
     spans = span_share(facts, group) if group is not None else None
     value = spans if spans is not None else group.share if group is not None else 0.0 if known else None
+    unsure = group is not None and spans is None and facts.leading_part is None
     label = (
         "of the slow requests' time, that of the vendor" if spans is not None else "of the slow requests, those that"
     )
@@ -47,11 +49,12 @@ def vendor(facts: Facts) -> Cause:
         id="L08",
         name=f"vendor slow: {host}" if host else "vendor slow",
         applicable=facts.carries("upstream"),
-        gate=facts.gate(bench, "share", label, value, share=True, at_least=facts.limits.concentration_share,
-                        rests_on=(SPLITS,)),
+        gate=facts.gate(bench, "share", label, None if unsure else value, share=True,
+                        at_least=facts.limits.concentration_share,
+                        rests_on=(*facts.database.rests_on, SPLITS) if unsure else (SPLITS,)),
         clauses=(
             _apart(bench, facts, group),
-            _not_sql(bench, facts),
+            *_not_sql(bench, facts),
             _itself(bench, facts, group, spans),
         ),
         hints=tuple(_page(bench, facts, group)),
@@ -62,7 +65,7 @@ def vendor(facts: Facts) -> Cause:
 
 def _leading(facts: Facts) -> Group | None:
     """The vendor with most of the slow requests' time as far as it is told, else with most of the slow requests."""
-    return max(facts.vendors or [], key=lambda g: (known_share(facts, g), g.slow, g.value), default=None)
+    return max(facts.vendors or [], key=lambda g: (known_share(facts, g) or 0.0, g.slow, g.value), default=None)
 
 
 def _share(facts: Facts, group: Group | None, spans: float | None) -> float:
@@ -70,8 +73,7 @@ def _share(facts: Facts, group: Group | None, spans: float | None) -> float:
         return 0.0
     if spans is not None:
         return spans
-    sql = facts.part_of(facts.database.leading) or 0.0
-    return max(0.0, min(group.share, 1.0 if answers_slowly(facts, group) else 1.0 - sql))
+    return max(0.0, min(group.share, 1.0 if answers_slowly(facts, group) else 1.0 - (facts.leading_part or 0.0)))
 
 
 def _apart(bench: Bench, facts: Facts, group: Group | None) -> Evidence:
@@ -82,17 +84,16 @@ def _apart(bench: Bench, facts: Facts, group: Group | None) -> Evidence:
                        reason="every request touches it" if alone else "")  # fmt: skip
 
 
-def _not_sql(bench: Bench, facts: Facts) -> Evidence:
-    """A statement that is most of the slow requests' time leaves nothing for a vendor; unknown without the database."""
+def _not_sql(bench: Bench, facts: Facts) -> tuple[Evidence, ...]:
+    """A statement that is most of the slow requests' time leaves nothing for a vendor."""
     label = "of the slow requests' time, that of one statement of ours"
     database = facts.database
     if not database.configured:
-        return bench.fact("not_sql", label, None, rests_on=database.rests_on, weight=WEAK)
-    leading = database.leading
-    raw = facts.part_of_sql(leading.milliseconds_per_second, leading.share) if leading is not None else None
-    part = 0.0 if leading is None and database.statements is not None else raw
-    return bench.weigh("not_sql", label, part, share=True, below=facts.limits.statement_share, otherwise="refutes",
-                       rests_on=(*database.rests_on, LATENCY))  # fmt: skip
+        return ()
+    return (
+        bench.weigh("not_sql", label, facts.leading_part, share=True, below=facts.limits.statement_share,
+                    otherwise="refutes", rests_on=(*database.rests_on, LATENCY)),
+    )  # fmt: skip
 
 
 def _itself(bench: Bench, facts: Facts, group: Group | None, spans: float | None) -> Evidence:
@@ -144,6 +145,8 @@ def network(facts: Facts) -> Cause:
         (g for g in facts.split("upstream") or [] if g.value.partition(":")[0] == worst.partition(":")[0]), None
     )
     known = facts.readings.known(PROBES) or facts.vendors is not None
+    if value < facts.limits.connect_ms and facts.lost(PROBES, SPLITS):
+        known = False
     slow_total, connects = number(facts.now, "slow_total_ms"), number(group.row if group else None, "connect_ms")
     part = round(min(1.0, connects / slow_total), 3) if connects is not None and slow_total else None
     return Cause(

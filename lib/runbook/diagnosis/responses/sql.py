@@ -26,6 +26,8 @@ from runbook.diagnosis.verdict import Cause
 from runbook.result import Evidence
 
 ALREADY_GREW = 3.0
+ROUND_TRIP_MS = 0.3
+"""Least time on the way to a database and back: next door and over TLS."""
 REPLICAS, HORIZON = "replicas", "horizon"
 MIN_WAITING = 0.3
 """Sessions waiting for a lock, averaged over the looks, from which on somebody waits all the time."""
@@ -50,7 +52,8 @@ def slow_statement(facts: Facts) -> Cause:
         name="slow statement or plan",
         applicable=database.configured,
         gate=facts.gate(bench, "statement", "of the time spent in SQL, that of one statement",
-                        0.0 if unseen else leading.share if leading is not None else None, share=True,
+                        None if lock_share(facts) is None else 0.0 if unseen else leading.share
+                        if leading is not None else None, share=True,
                         at_least=facts.limits.statement_share, rests_on=on, reason=_not_told(facts)),
         clauses=(
             bench.weigh("part", "of the slow requests' time, that statement's", part, share=True,
@@ -62,7 +65,7 @@ def slow_statement(facts: Facts) -> Cause:
                        None if leading is None or database.scanned is None else table is not None or stale is not None,
                        value=_plan(table, stale), rests_on=(SCANS,)),
         ),
-        share=_share(part, leading, slower.holds),
+        share=_share(part, leading, slower.holds, p95_only=facts.slow is None, locked=(lock_share(facts) or 0.0) >= 0.5),
         details=_statement_details(facts, leading, table) if leading is not None else {},
     )  # fmt: skip
 
@@ -98,10 +101,14 @@ def _slower(facts: Facts, leading: Statement | None) -> _Slower:
     return _Slower(label, f"{longest:.0f} ms", holds=True if longest >= half else None, reason=reason)
 
 
-def _share(part: float | None, leading: Statement | None, slower: bool | None) -> float:
-    """Its part; where only a p95 is known, half of its part in SQL, when it has become slower."""
-    if part is not None:
-        return part
+def _share(
+    part: float | None, leading: Statement | None, slower: bool | None, *, p95_only: bool, locked: bool
+) -> float:
+    """Its part; where only a p95 is known, half of its part in SQL, when it has become slower; none of a lock's wait."""
+    if locked:
+        return 0.0
+    if part is not None or not p95_only:
+        return part or 0.0
     return 0.5 * leading.share if leading is not None and slower else 0.0
 
 
@@ -157,8 +164,7 @@ def lock_waits(facts: Facts) -> Cause:
     bench, database = Bench("L02", facts.readings), facts.database
     waiting, share, tree = database.lock_waiting, lock_share(facts), database.tree
     part = None if waiting is None else facts.part_of_sql(1000 * waiting, share or 0.0)
-    if part is not None:
-        part = min(part, 1.0 - facts.vendor_share)
+    part = facts.not_vendors(part)
     return Cause(
         id="L02",
         name="waits for locks",
@@ -174,7 +180,7 @@ def lock_waits(facts: Facts) -> Cause:
             bench.fact("root", "who holds the lock is known", None if tree is None else True,
                        value=_root(tree), rests_on=(BLOCKERS,), reason="no look caught a wait"),
         ),
-        share=part if part is not None else 0.5 * (share or 0.0),
+        share=part or (0.5 * (share or 0.0) if facts.slow is None else 0.0),
         details=_tree_details(tree) if tree is not None else {},
     )  # fmt: skip
 
@@ -206,17 +212,18 @@ def in_a_loop(facts: Facts) -> Cause:
     """L10: one statement is run many times for one request (N+1), each of them quick.
 
     Gate: ten calls a request and more, by statistics of statements or by scans of one table. Clauses: its part of all
-    calls has grown three times (refutes otherwise: an application that always asks much is not slow by that); each call
-    is quick, a tenth of what a request may take at most (refutes otherwise, then it is L01).
+    calls has grown three times (refutes otherwise: an application that always asks much is not slow by that); with a
+    short way there and back each, its calls are a fifth of the slow requests' time (refutes otherwise); each call is
+    quick, a tenth of what a request may take at most (refutes otherwise, then it is L01).
     """
     bench, database = Bench("L10", facts.readings), facts.database
     rate = facts.requests_per_second
     statement = max((s for s in database.added or []), key=lambda s: s.calls_per_second or 0, default=None)
     table = max((t for t in database.scanned or []), key=lambda t: t.index_scans + t.whole_scans, default=None)
-    known = database.added is not None or database.scanned is not None
+    known = database.statements is not None and (database.added is not None or database.scanned is not None)
     if statement is not None:
         calls, grew, mean = statement.calls_per_second, statement.calls_ratio, statement.mean_ms
-    elif table is not None:
+    elif table is not None and known:
         calls = (table.index_scans + table.whole_scans) / table.seconds
         grew = table.scans_ratio
         mean = 1000 * (database.running or 0.0) / calls if calls and database.running is not None else None
@@ -224,6 +231,11 @@ def in_a_loop(facts: Facts) -> Cause:
         calls, grew, mean = (0.0 if known else None), None, None
     on: tuple[str, ...] = (STATEMENTS,) if statement is not None else (SCANS, STATEMENTS)
     a_request = round(calls / rate, 1) if calls is not None and rate else None
+    if a_request is not None and mean is None and calls:
+        a_request = None  # how long one takes could not be read: then it may as well be L01
+    # What statistics know is the time in the server: each call is a way there and back besides.
+    spent = calls * (mean + ROUND_TRIP_MS) if a_request is not None and calls and mean is not None else None
+    part = facts.not_vendors(facts.part(spent)) if a_request else 0.0 if calls == 0 else None
     many = a_request is not None and a_request >= facts.limits.calls_per_request
     route = facts.top("route")
     return Cause(
@@ -235,14 +247,25 @@ def in_a_loop(facts: Facts) -> Cause:
         clauses=(
             bench.weigh("grew", "its part of all calls, against before", grew, at_least=ALREADY_GREW, unit="times",
                         otherwise="refutes", rests_on=on, reason="too few calls before to compare with"),
+            bench.weigh("part", f"of the slow requests' time, its calls with {ROUND_TRIP_MS:g} ms on the way each",
+                        part, share=True, at_least=facts.limits.material_share, otherwise="refutes",
+                        rests_on=(*on, LATENCY), reason=_no_part(facts)),
             bench.weigh("quick", "time of one call", None if mean is None else round(mean, 3), unit="ms",
                         below=facts.limits.threshold_ms / 10, otherwise="refutes", rests_on=on),
         ),
-        share=min(1.0 - facts.vendor_share, route.share if route is not None else 0.5) if many else 0.0,
+        share=_share_of_loop(facts, part) if many else 0.0,
         details={"calls_per_request": a_request, "route": route.value if route is not None else None,
                  **(named(statement) if statement is not None else {"table": table.relation if table else None})}
         if many else {},
     )  # fmt: skip
+
+
+def _share_of_loop(facts: Facts, part: float | None) -> float:
+    """What its calls are known to take; where that matters, what is slow in the route that has most of it."""
+    route = facts.top("route")
+    if part is None or part < facts.limits.material_share or route is None:
+        return part or 0.0
+    return max(part, facts.not_vendors(route.share) or 0.0)
 
 
 def replica_lag(facts: Facts) -> Cause:

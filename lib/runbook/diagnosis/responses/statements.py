@@ -186,6 +186,9 @@ class Database:
     @cached_property
     def statements(self) -> list[Statement] | None:
         """By the server's own statistics, else by what was seen running: a call that goes on is in no statistic."""
+        reading = self.readings.last(STATEMENTS)
+        if reading is not None and not reading.known and reading.state != "not_configured":
+            return None  # there are statistics, and they could not be read: an estimate may say something else
         return self.added if self.added or self.seen is None else self.seen
 
     @cached_property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from runbook.diagnosis.evidence import Bench
-from runbook.diagnosis.responses.facts import BASELINE, SPLITS, Facts, number
+from runbook.diagnosis.responses.facts import BASELINE, PROBES, SPLITS, Facts, number
 from runbook.diagnosis.responses.statements import ACTIVITY, HEADROOM
 from runbook.diagnosis.responses.systems import APP_WAITS, HEALTH, METRICS, PING, POOLS, REDIS_LOAD, SLOWLOG
 from runbook.diagnosis.verdict import Cause
@@ -41,7 +41,8 @@ def pool_wait(facts: Facts) -> Cause:
         id="L03",
         name=f"waits for a connection of {pool.where}'s pool" if pool is not None else "waits for a pool",
         applicable=systems.configured(METRICS, HEALTH, POOLS, APP_WAITS),
-        gate=facts.fact_gate(bench, "waiting", "requests wait for a connection of a pool", seen if known else None,
+        gate=facts.fact_gate(bench, "waiting", "requests wait for a connection of a pool",
+                             facts.unless_lost(seen, METRICS, HEALTH, POOLS, APP_WAITS) if known else None,
                              value=_pool(facts) if seen else None, rests_on=on),
         clauses=(
             bench.fact("room", "the database has room: few of the pool's connections are at work", room,
@@ -49,7 +50,7 @@ def pool_wait(facts: Facts) -> Cause:
             bench.weigh("part", "of the slow requests' time, the wait for the pool", part, share=True,
                         at_least=facts.limits.material_share, rests_on=on),
         ),
-        share=min(part or 0.0, 1.0 - facts.vendor_share),
+        share=facts.not_vendors(part) or 0.0,
         details={"refers_to": pool.refers_to if pool is not None else "P11",
                  "where": pool.where if pool is not None else "the application",
                  **({"waiting": round(pool.waiting, 1)} if pool is not None and pool.waiting else {}),
@@ -81,6 +82,8 @@ def blocked_loop(facts: Facts) -> Cause:
     bench, systems = Bench("L05", facts.readings), facts.systems
     lag, live, cores = systems.loop_lag_ms, systems.live_ms, systems.cores_used
     measured = lag if lag is not None else live
+    if measured is not None and measured < facts.limits.loop_lag_ms and facts.lost(METRICS, HEALTH):
+        measured = None
     on, label = ((METRICS,), "event loop lag, 99th percentile") if lag is not None else (
         (HEALTH, METRICS), "answer of the endpoint that depends on nothing"
     )  # fmt: skip
@@ -144,7 +147,7 @@ def surge(facts: Facts) -> Cause:
             bench.weigh("slower", "p95 against the time before", slower, at_least=LATENCY_RATIO, unit="times",
                         rests_on=(BASELINE,)),
         ),
-        share=1.0 if facts.everywhere else 0.0,
+        share=1.0 if facts.everywhere and (largest or 0.0) < CLIENT_SHARE else 0.0,
         details={"times": facts.surge, "requests_per_second": facts.requests_per_second,
                  "compared_with": (facts.before or {}).get("window")}
         if facts.surge is not None and facts.surge >= facts.limits.surge_ratio else {},
@@ -173,7 +176,8 @@ def redis_slow(facts: Facts) -> Cause:
         name="cold cache" if cold and not (slow or long) else "Redis slow",
         applicable=systems.configured(PING, SLOWLOG),
         gate=facts.fact_gate(bench, "slow", "Redis answers slowly, or misses what it used to have",
-                             seen if known else None, value=_redis(facts, long, cold=cold),
+                             facts.unless_lost(seen, PING, SLOWLOG, REDIS_LOAD) if known else None,
+                             value=_redis(facts, long, cold=cold),
                              rests_on=(PING, SLOWLOG, REDIS_LOAD)),
         clauses=(
             bench.weigh("busy", "time in which Redis was at work, or made wait",
@@ -181,13 +185,13 @@ def redis_slow(facts: Facts) -> Cause:
                         at_least=facts.limits.material_share, rests_on=(REDIS_LOAD, SLOWLOG, PING)),
             bench.weigh("left", "of the slow requests' time, what neither a vendor nor one statement had",
                         facts.remaining, share=True, at_least=facts.limits.material_share, otherwise="refutes",
-                        rests_on=(SPLITS, *facts.database.rests_on)),
+                        rests_on=(SPLITS, PROBES, *facts.database.rests_on)),
         ),
         hints=(
             bench.fact("commands", "commands in Redis' slow log", bool(names) if systems.slow_commands is not None
                        else None, value=", ".join(names) or None, rests_on=(SLOWLOG,), weight=WEAK),
         ),
-        share=facts.remaining if seen else 0.0,
+        share=(facts.remaining or 0.0) if seen else 0.0,
         details=_redis_details(facts, names) if seen else {},
     )  # fmt: skip
 

@@ -28,11 +28,20 @@ EXPLAINS: tuple[tuple[str, str], ...] = (
 """Static edges. Source: reference fault model, section 1, rule 6, and R4."""
 
 
+def _same_statement(loop: Cause, slow: Cause) -> bool:
+    """Whether the statement with most of the time is the one that is run in a loop: then it is many, not slow."""
+    identity, table = loop.details.get("query_id"), loop.details.get("table")
+    if identity is not None:
+        return identity == slow.details.get("query_id")
+    return table is not None and str(table).strip('"') in str(slow.details.get("query"))
+
+
 def edges(facts: Facts, causes: Sequence[Cause]) -> list[tuple[str, str]]:
     """The static edges, less those that do not fit: one bad instance is no consequence of what all instances share."""
     by_id = {cause.id: cause for cause in causes}
     shared = "instance" in by_id["L13"].details
     return [
         *((a, b) for a, b in EXPLAINS if not (b == "L13" and shared and a not in ("L15", "L05"))),
+        *([("L10", "L01")] if _same_statement(by_id["L10"], by_id["L01"]) else []),
         *between_runbooks.across(causes),
     ]

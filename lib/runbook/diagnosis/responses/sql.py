@@ -65,7 +65,7 @@ def slow_statement(facts: Facts) -> Cause:
                        None if leading is None or database.scanned is None else table is not None or stale is not None,
                        value=_plan(table, stale), rests_on=(SCANS,)),
         ),
-        share=_share(part, leading, slower.holds, p95_only=facts.slow is None, locked=(lock_share(facts) or 0.0) >= 0.5),
+        share=0.0 if (lock_share(facts) or 0.0) >= 0.5 else _share(facts, part, slower=slower.holds),
         details=_statement_details(facts, leading, table) if leading is not None else {},
     )  # fmt: skip
 
@@ -101,13 +101,10 @@ def _slower(facts: Facts, leading: Statement | None) -> _Slower:
     return _Slower(label, f"{longest:.0f} ms", holds=True if longest >= half else None, reason=reason)
 
 
-def _share(
-    part: float | None, leading: Statement | None, slower: bool | None, *, p95_only: bool, locked: bool
-) -> float:
-    """Its part; where only a p95 is known, half of its part in SQL, when it has become slower; none of a lock's wait."""
-    if locked:
-        return 0.0
-    if part is not None or not p95_only:
+def _share(facts: Facts, part: float | None, *, slower: bool | None) -> float:
+    """Its part; where only a p95 is known, half of its part in SQL, when it has become slower."""
+    leading = facts.database.leading
+    if part is not None or facts.slow is not None:
         return part or 0.0
     return 0.5 * leading.share if leading is not None and slower else 0.0
 
@@ -226,7 +223,8 @@ def in_a_loop(facts: Facts) -> Cause:
     elif table is not None and known:
         calls = (table.index_scans + table.whole_scans) / table.seconds
         grew = table.scans_ratio
-        mean = 1000 * (database.running or 0.0) / calls if calls and database.running is not None else None
+        seen = [s for s in database.seen or [] if s.mentions(table.relation)]
+        mean = sum(s.milliseconds_per_second for s in seen) / calls if calls and database.seen is not None else None
     else:
         calls, grew, mean = (0.0 if known else None), None, None
     on: tuple[str, ...] = (STATEMENTS,) if statement is not None else (SCANS, STATEMENTS)

@@ -32,7 +32,7 @@ def _same_statement(loop: Cause, slow: Cause) -> bool:
     """Whether the statement with most of the time is the one that is run in a loop: then it is many, not slow."""
     identity, table = loop.details.get("query_id"), loop.details.get("table")
     if identity is not None:
-        return identity == slow.details.get("query_id")
+        return bool(identity == slow.details.get("query_id"))
     return table is not None and str(table).strip('"') in str(slow.details.get("query"))
 
 

@@ -24,7 +24,7 @@ from tests.integration.connectors.servers import garbage_listener, listener
 from tests.support import free_port, wait_until
 
 PASSWORD = "Canary-9f8e7d6c"
-READS = {"ping", "info", "client", "client|setname"}
+READS = {"ping", "info", "client", "client|setname", "slowlog", "slowlog|get"}
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,8 @@ def test_nothing_but_reading_commands_is_sent(tmp_path: Path) -> None:
         asked = connector(server.url())
         asked.ping()
         asked.info()
+        asked.slow_log()
+        asked.load()
         sent = {key.removeprefix("cmdstat_") for key in server.client().info("commandstats")}
     assert sent <= READS
 
@@ -248,3 +250,29 @@ def test_a_url_that_is_none_is_not_configured_and_no_part_of_it_is_shown(url: st
     reading = RedisServer(Context(), url).ping()
     assert reading.state == "not_configured"
     assert PASSWORD not in repr(reading)
+
+
+def test_slow_commands_are_named_without_what_they_were_given(tmp_path: Path) -> None:
+    with running(tmp_path, "--slowlog-log-slower-than", "0") as server:
+        server.client().set("session:4711", "canary-5150")
+        server.client(client_name="cron").keys("session:*")
+        reading = connector(server.url()).slow_log()
+    assert reading.state == "ok"
+    assert {("SET", None), ("KEYS", "cron")} <= {(row["command"], row["client"]) for row in reading.rows}
+    assert all(row["milliseconds"] >= 0 and row["age_seconds"] < 60 for row in reading.rows)
+    assert "4711" not in repr(reading)
+    assert "5150" not in repr(reading)
+
+
+def test_the_load_grows_by_what_was_asked(plain: RedisProcess) -> None:
+    asked = connector(plain.url())
+    client = plain.client()
+    client.set("there", "1")
+    before = asked.load().rows[0]
+    for _ in range(30):
+        client.get("there")
+        client.get("not there")
+    after = asked.load().rows[0]
+    assert (after["hits"] - before["hits"], after["misses"] - before["misses"]) == (30, 30)
+    assert after["busy_ms"] >= before["busy_ms"]
+    assert after["at"] > before["at"]

@@ -29,38 +29,52 @@ PAGES = "vendor_status"
 def vendor(facts: Facts) -> Cause:
     """L08: a vendor that requests wait for is slow; which one, and which routes.
 
-    Where the log tells how long the host itself took, gate: that is half of the slow requests' time. Else: half of the
-    slow requests touched it. Clauses: requests that touch it are slow far more often than the others (refutes
-    otherwise); no statement of ours explains them (refutes otherwise); the host is known to be slow: by its own time,
-    or by our own slow probe of it, unknown otherwise, since a route that calls a vendor may be slow by itself. Hint:
-    its status page, which lags.
+    Where the log tells how long the host itself took, gate: that is half of the time of the requests that touch it;
+    clause: it is a fifth of the slow requests' time (refutes otherwise). Else, gate: half of the slow requests touched
+    it; clauses: no statement of ours explains them (refutes otherwise), and our own probe of the host is slow, unknown
+    otherwise, since a route that calls a vendor may be slow by itself. Clause of both: requests that touch it are slow
+    far more often than the others (refutes otherwise). Hint: its status page, which lags.
     """
     bench = Bench("L08", facts.readings)
     group = _leading(facts)
-    known = facts.vendors is not None
-    spans = span_share(facts, group) if group is not None else None
-    value = spans if spans is not None else group.share if group is not None else 0.0 if known else None
-    unsure = group is not None and spans is None and facts.leading_part is None
-    label = (
-        "of the slow requests' time, that of the vendor" if spans is not None else "of the slow requests, those that"
-    )
     host = group.value if group is not None else ""
+    spans = span_share(facts, group) if group is not None else None
+    own = _of_its_requests(group) if group is not None and spans is not None else None
+    if own is not None:
+        gate = facts.gate(bench, "share", f"of the time of requests that touch {host}, its own", own, share=True,
+                          at_least=facts.limits.concentration_share, rests_on=(SPLITS,))  # fmt: skip
+    else:
+        gate = _touched(bench, facts, group)
     return Cause(
         id="L08",
         name=f"vendor slow: {host}" if host else "vendor slow",
         applicable=facts.carries("upstream"),
-        gate=facts.gate(bench, "share", label, None if unsure else value, share=True,
-                        at_least=facts.limits.concentration_share,
-                        rests_on=(*facts.database.rests_on, SPLITS) if unsure else (SPLITS,)),
+        gate=gate,
         clauses=(
             _apart(bench, facts, group),
-            *_not_sql(bench, facts),
+            *(() if own is not None else _not_sql(bench, facts)),
             _itself(bench, facts, group, spans),
         ),
         hints=tuple(_page(bench, facts, group)),
         share=_share(facts, group, spans),
-        details=_details(facts, group, spans) if group is not None and (value or 0) > 0 else {},
-    )  # fmt: skip
+        details=_details(facts, group, spans) if group is not None and gate.reading == "supports" else {},
+    )
+
+
+def _of_its_requests(group: Group) -> float | None:
+    """A host's own time as part of the time of the requests that touch it."""
+    spent, whole = number(group.row, "span_ms"), number(group.row, "total_ms")
+    return round(min(1.0, spent / whole), 3) if spent is not None and whole else None
+
+
+def _touched(bench: Bench, facts: Facts, group: Group | None) -> Evidence:
+    """The slow requests that touch it, where the log does not tell its own time; open while the database is unknown."""
+    unsure = group is not None and facts.leading_part is None
+    value = group.share if group is not None else 0.0 if facts.vendors is not None else None
+    label = f"of the slow requests, those that touched {group.value if group is not None else 'a vendor'}"
+    return facts.gate(bench, "share", label, None if unsure else value, share=True,
+                      at_least=facts.limits.concentration_share,
+                      rests_on=(*facts.database.rests_on, SPLITS) if unsure else (SPLITS,))  # fmt: skip
 
 
 def _leading(facts: Facts) -> Group | None:
@@ -101,8 +115,8 @@ def _itself(bench: Bench, facts: Facts, group: Group | None, spans: float | None
     if group is None:
         return bench.fact("itself", label, None, rests_on=(SPLITS, PROBES))
     if spans is not None:
-        return bench.fact("itself", label, spans >= facts.limits.concentration_share, rests_on=(SPLITS,),
-                          value=f"its 95th percentile {number(group.row, 'span_p95_ms') or 0:g} ms")  # fmt: skip
+        return bench.weigh("itself", "of the slow requests' time, the host's own", spans, share=True,
+                           at_least=facts.limits.material_share, otherwise="refutes", rests_on=(SPLITS,))  # fmt: skip
     slow = answers_slowly(facts, group)
     return bench.fact("itself", label, slow, value="our own probe of it is slow" if slow else None,
                       rests_on=(PROBES, SPLITS),

@@ -398,6 +398,19 @@ def test_a_standby_that_is_behind_slows_nobody_who_does_not_wait_for_it() -> Non
     assert "L14" not in found(findings(service))
 
 
+def test_a_scan_that_waits_for_each_of_its_reads_is_no_slow_disk() -> None:
+    service = sampled_statement()
+    service.running = [("-77", SEARCH, 2, 1.4, "IO")]
+    assert set(found(findings(service))) == {"L01"}
+
+
+def test_a_disk_that_a_scan_keeps_busy_follows_from_the_scan() -> None:
+    service = sampled_statement()
+    service.running, service.pressure = [("-77", SEARCH, 2, 1.4, "IO")], {("io", "some"): 70.0}
+    verdicts = {v.cause: v for v in findings(service).verdict}
+    assert (verdicts["L01"].role, verdicts["L07"].consequence_of) == ("main", "L01")
+
+
 def test_a_short_queue_before_a_pool_is_no_fault() -> None:
     service = vendor()
     service.metrics = {"pool_waiting": 1.0, "pool_wait_seconds_total": 5.0, "pool_waits_total": 900}

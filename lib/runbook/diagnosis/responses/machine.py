@@ -117,26 +117,28 @@ def memory(facts: Facts) -> Cause:
 def disk_io(facts: Facts) -> Cause:
     """L07: statements wait for the disk, be it for reads or for checkpoints that come too often.
 
-    Gate: of the sessions seen running half wait for input or output. Clauses: the host's pressure says so too (PSI);
-    those statements are a fifth of the slow requests' time. Hint: requested checkpoints outnumber timed ones.
+    Gate: of the sessions seen running half wait for input or output, and the host's pressure says so too (PSI): a
+    server that reads much waits for every read a little, on the best of disks. Clause: those waits are a fifth of the
+    slow requests' time (refutes otherwise). Hint: requested checkpoints outnumber timed ones.
     """
     bench, database = Bench("L07", facts.readings), facts.database
-    waits = database.waiting_for("IO", "WALWrite", "WALSync")
+    waits, pressure = database.waiting_for("IO", "WALWrite", "WALSync"), facts.systems.pressure("io")
     waits = 0.0 if waits is None and len(database.looks) > 1 else waits
-    pressure = facts.systems.pressure("io")
-    part = (
-        None if waits is None or database.running is None else facts.part_of_sql(1000 * waits * database.running, waits)
-    )
+    many = None if waits is None else waits >= 0.5
+    stalled = None if pressure is None else pressure >= facts.limits.io_pressure_percent
+    spent = None if waits is None or database.running is None else 1000 * waits * database.running
+    part = facts.part_of_sql(spent, waits or 0.0)
     checkpoints = _checkpoints(facts)
+    shown = [f"{round(100 * waits)} % of the sessions" if waits is not None else "",
+             f"pressure {pressure:g} %" if pressure is not None else ""]  # fmt: skip
     return Cause(
         id="L07",
         name="disk",
         applicable=database.configured,
-        gate=facts.gate(bench, "waits", "of the sessions seen running, those that wait for the disk", waits, share=True,
-                        at_least=0.5, rests_on=(ACTIVITY,)),
+        gate=facts.fact_gate(bench, "waits", "running sessions wait for the disk, and the host says so",
+                             False if many is False or stalled is False else many and stalled,
+                             value=", ".join(s for s in shown if s) or None, rests_on=(ACTIVITY, PRESSURE)),
         clauses=(
-            bench.weigh("pressure", "time in which work waited for the disk", pressure, unit="%",
-                        at_least=facts.limits.io_pressure_percent, rests_on=(PRESSURE,)),
             bench.weigh("part", "of the slow requests' time, waits for the disk", part, share=True,
                         at_least=facts.limits.material_share, otherwise="refutes", rests_on=(ACTIVITY,)),
         ),
@@ -147,7 +149,7 @@ def disk_io(facts: Facts) -> Cause:
                        rests_on=(CHECKPOINTER, BACKGROUND), weight=WEAK),
         ),
         share=part or 0.0,
-        details={"waiting_share": waits, "pressure_percent": pressure} if waits and waits >= 0.5 else {},
+        details={"waiting_share": waits, "pressure_percent": pressure} if many and stalled else {},
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ SQL = ("L01", "L02", "L07", "L10", "L14", "L17")
 
 EXPLAINS: tuple[tuple[str, str], ...] = (
     # What statements wait for makes them slow, and fills the pool before them.
-    ("L02", "L01"), ("L17", "L01"), ("L07", "L01"), ("L14", "L01"),
+    ("L02", "L01"), ("L17", "L01"), ("L14", "L01"),
     *((cause, "L03") for cause in (*SQL, "L09")),
     # More work than there is room for is felt in the machine and in the process.
     ("L09", "L04"), ("L09", "L16"), ("L09", "L05"), ("L01", "L04"), ("L10", "L04"), ("L05", "L04"), ("L06", "L05"),
@@ -42,6 +42,8 @@ def edges(facts: Facts, causes: Sequence[Cause]) -> list[tuple[str, str]]:
     shared = "instance" in by_id["L13"].details
     return [
         *((a, b) for a, b in EXPLAINS if not (b == "L13" and shared and a not in ("L15", "L05"))),
+        # A statement that reads a large table in whole keeps the disk busy; else the disk makes statements slow.
+        ("L01", "L07") if by_id["L01"].details.get("table") else ("L07", "L01"),
         *([("L10", "L01")] if _same_statement(by_id["L10"], by_id["L01"]) else []),
         *between_runbooks.across(causes),
     ]

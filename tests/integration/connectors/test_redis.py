@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from runbook.connectors import redis_server as module
+from runbook.connectors import redis_session as module
 from runbook.connectors.base import Context
 from runbook.connectors.redis_server import CLIENT_NAME, RedisServer
 from runbook.redaction import Redactor
@@ -70,6 +70,17 @@ def test_the_figures_that_the_rules_need_are_there(plain: RedisProcess) -> None:
     assert row["used_memory"] > 0
     assert row["error_counts"]["ERR"] >= 1
     assert [key for key, value in row.items() if value is None] == []
+    assert row["own_errors"] == {}
+
+
+def test_errors_that_our_own_commands_meet_are_known_to_be_ours(plain: RedisProcess) -> None:
+    asked = connector(plain.url())
+    before = asked.info().value
+    with module.Session(plain.url(), asked.own_errors) as session:
+        session.batch([("NOSUCH",), ("GET",)])
+    after = asked.info().value
+    assert after["error_counts"]["ERR"] - before.get("error_counts", {}).get("ERR", 0) == 2
+    assert after["own_errors"] == {"ERR": 2}
 
 
 def test_our_connection_carries_our_name(plain: RedisProcess) -> None:
@@ -250,18 +261,6 @@ def test_a_url_that_is_none_is_not_configured_and_no_part_of_it_is_shown(url: st
     reading = RedisServer(Context(), url).ping()
     assert reading.state == "not_configured"
     assert PASSWORD not in repr(reading)
-
-
-def test_slow_commands_are_named_without_what_they_were_given(tmp_path: Path) -> None:
-    with running(tmp_path, "--slowlog-log-slower-than", "0") as server:
-        server.client().set("session:4711", "canary-5150")
-        server.client(client_name="cron").keys("session:*")
-        reading = connector(server.url()).slow_log()
-    assert reading.state == "ok"
-    assert {("SET", None), ("KEYS", "cron")} <= {(row["command"], row["client"]) for row in reading.rows}
-    assert all(row["milliseconds"] >= 0 and row["age_seconds"] < 60 for row in reading.rows)
-    assert "4711" not in repr(reading)
-    assert "5150" not in repr(reading)
 
 
 def test_the_load_grows_by_what_was_asked(plain: RedisProcess) -> None:

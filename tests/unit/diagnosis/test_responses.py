@@ -156,7 +156,7 @@ def loop_of_statements() -> Latency:
 def redis() -> Latency:
     service = one_route()
     service.ping_ms = 320.0
-    service.slowlog = [{"id": n, "age_seconds": 5.0 * n, "milliseconds": 1500.0, "command": "KEYS", "client": "cron"}
+    service.slowlog = [{"id": n, "ago_seconds": 5.0 * n, "seconds": 1.5, "command": "KEYS", "name": "cron"}
                        for n in range(50)]  # fmt: skip
     return service
 

@@ -190,8 +190,8 @@ class Systems:
         rows = self.readings.rows(SLOWLOG)
         if rows is None:
             return None
-        recent = [r for r in rows if (number(r, "age_seconds") or 0) <= self.window_seconds + 1]
-        return sorted(recent, key=lambda r: -(number(r, "milliseconds") or 0))
+        recent = [r for r in rows if (number(r, "ago_seconds") or 0) <= self.window_seconds + 1]
+        return sorted(recent, key=lambda r: -(number(r, "seconds") or 0))
 
     @cached_property
     def window_seconds(self) -> float:
@@ -205,7 +205,7 @@ class Systems:
         """
         by_log = None
         if self.slow_commands is not None:
-            by_log = sum(number(r, "milliseconds") or 0 for r in self.slow_commands) / (1000 * self.window_seconds)
+            by_log = sum(number(r, "seconds") or 0 for r in self.slow_commands) / self.window_seconds
         known = [share for share in (by_log, self._redis_counted) if share is not None]
         return round(min(1.0, max(known)), 3) if known else None
 

@@ -163,7 +163,7 @@ def redis_slow(facts: Facts) -> Cause:
     """
     bench, systems = Bench("L11", facts.readings), facts.systems
     long = [r for r in systems.slow_commands or []
-            if (number(r, "milliseconds") or 0) >= facts.limits.threshold_ms / 2]  # fmt: skip
+            if 1000 * (number(r, "seconds") or 0) >= facts.limits.threshold_ms / 2]  # fmt: skip
     ping, busy, hits = systems.redis_ms, systems.redis_busy, systems.hit_ratio
     cold = hits is not None and hits[1] - hits[0] >= HIT_RATIO_FELL
     slow = ping is not None and ping >= facts.limits.redis_ms
@@ -202,7 +202,7 @@ def _redis(facts: Facts, long: list[dict[str, Any]], *, cold: bool) -> str | Non
     if systems.redis_ms is not None:
         parts.append(f"PING {systems.redis_ms:g} ms")
     if long:
-        parts.append(f"{len(long)} commands of up to {number(long[0], 'milliseconds') or 0:g} ms")
+        parts.append(f"{len(long)} commands of up to {1000 * (number(long[0], 'seconds') or 0):g} ms")
     if cold and systems.hit_ratio is not None:
         parts.append(f"hits {round(100 * systems.hit_ratio[0])} % (before: {round(100 * systems.hit_ratio[1])} %)")
     return ", ".join(parts) or None
@@ -210,6 +210,6 @@ def _redis(facts: Facts, long: list[dict[str, Any]], *, cold: bool) -> str | Non
 
 def _redis_details(facts: Facts, commands: list[str]) -> dict[str, Any]:
     systems = facts.systems
-    clients = sorted({str(r["client"]) for r in systems.slow_commands or [] if r.get("client")})
+    clients = sorted({str(r.get("name") or r.get("client")) for r in systems.slow_commands or []} - {"", "None"})
     found = {"ping_ms": systems.redis_ms, "commands": commands, "clients": clients, "busy_share": systems.redis_busy}
     return {key: item for key, item in found.items() if item not in (None, [])}

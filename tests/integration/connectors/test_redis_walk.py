@@ -339,3 +339,21 @@ def test_a_server_that_hangs_takes_one_wait_and_not_one_for_each_reading(server:
         os.kill(server.process.pid, signal.SIGCONT)
     assert {reading.state for reading in readings} == {"timeout"}
     assert taken < 2.5
+
+
+def test_nothing_but_reading_commands_is_sent_and_nothing_is_changed(tmp_path: Path) -> None:
+    reads = {"ping", "auth", "hello", "info", "client", "client|setname", "client|list", "select", "slowlog",
+             "slowlog|get", "config", "config|get", "acl", "acl|log", "acl|whoami", "acl|dryrun", "latency",
+             "latency|latest", "cluster", "cluster|info"}  # fmt: skip
+    with running(tmp_path) as server:
+        before = server.client().config_get("*")
+        asked = connector(server.url().replace("/0", "/3"))
+        asked.walk(0.5, 0.5)
+        asked.beat()
+        asked.look()
+        sent = {key.removeprefix("cmdstat_") for key in server.client().info("commandstats")}
+        persistence = server.client().info("persistence")
+        assert server.client().config_get("*") == before
+        assert server.client().info("keyspace") == {}
+    assert sent <= reads
+    assert persistence["rdb_changes_since_last_save"] == 0

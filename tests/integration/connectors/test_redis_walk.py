@@ -168,6 +168,23 @@ def test_a_certificate_that_is_not_accepted_has_its_verify_code(tmp_path: Path) 
     assert code[3:].isdigit()
 
 
+def test_a_certificate_of_the_authority_that_the_url_names_is_accepted(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = authority.server()
+
+    def secure(stream: socket.socket) -> None:
+        with context.wrap_socket(stream, server_side=True) as inside:
+            inside.recv(64)
+            inside.sendall(b"+PONG\r\n")
+            inside.recv(64)
+
+    with listener(secure) as port:
+        rows = walk(f"rediss://localhost:{port}/0?ssl_ca_certs={authority.file}")
+        missing = walk(f"rediss://localhost:{port}/0?ssl_ca_certs=/nowhere/ca.pem")
+    assert (rows["tls"]["answer"], rows["greeting"]["answer"]) == ("yes", "yes")
+    assert ends(missing) == ("tls", "TLSFILES")
+
+
 def test_a_server_that_turns_everybody_away_at_the_door_is_heard() -> None:
     def door(stream: socket.socket) -> None:
         stream.sendall(b"-DENIED Redis is running in protected mode because protected mode is enabled\r\n")

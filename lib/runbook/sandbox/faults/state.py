@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Snapshot = Mapping[str, frozenset[str]]
 PATIENCE_SECONDS = 10.0
+OTHER_REDIS = "other-redis"
+"""Directory of the Redis that a fault starts for itself."""
 
 # Our own sessions (diagnosis, superuser of the sandbox) come and go and are nobody's leftovers.
 _QUERIES: Mapping[str, str] = {
@@ -76,6 +78,7 @@ def _of_application(sandbox: Sandbox) -> dict[str, frozenset[str]]:
         "stage": frozenset(f"{name} {value}" for name, value in stage.items()),
         "worker": frozenset() if worker is None else frozenset({str(worker["name"])}),
         "queue": frozenset(_of_queue(sandbox)),
+        "redis": frozenset(_of_redis(sandbox)),
         "storage": frozenset(_of_storage(sandbox)),
         "vendor": frozenset(_of_vendors(sandbox)),
     }
@@ -87,6 +90,17 @@ def _of_queue(sandbox: Sandbox) -> Iterator[str]:
         if redis.hexists(f"{prefix}meta", "paused"):
             yield "paused"
         yield from (f"failed {job}" for job in cast(list[str], redis.zrange(f"{prefix}failed", 0, -1)))
+
+
+def _of_redis(sandbox: Sandbox) -> Iterator[str]:
+    """What somebody may have set in the application's Redis, and a second one that a fault left behind."""
+    with sandbox.redis() as redis:
+        for name in ("maxclients", "maxmemory*", "min-replicas-to-write", "save", "client-output-buffer-limit"):
+            settings = cast(dict[str, str], redis.config_get(name))
+            yield from (f"{key} {value}" for key, value in settings.items())
+        yield f"role {cast(list[str], redis.role())[0]}"
+    if (sandbox.directory / OTHER_REDIS).exists():
+        yield "a second server"
 
 
 def _of_storage(sandbox: Sandbox) -> Iterator[str]:

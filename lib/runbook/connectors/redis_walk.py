@@ -25,6 +25,7 @@ from runbook.connectors.reach import resolved
 CONNECT_SECONDS = 3.0
 TLS_SECONDS = 3.0
 MAX_REPLY_BYTES = 262_144
+MAX_ADDRESSES = 3
 PROBE_KEY = "runbook:would-a-write-be-taken"
 """Named to ``ACL DRYRUN``, which asks about a command and runs none."""
 STEPS = ("name", "tcp", "tls", "greeting", "auth", "ping", "database", "info", "write")
@@ -159,7 +160,7 @@ class Walk:
             sock.connect(self.place.path)
             return sock
         failed: OSError | None = None
-        for address in addresses:
+        for address in addresses[:MAX_ADDRESSES]:
             try:
                 return socket.create_connection((address, self.place.port), CONNECT_SECONDS)
             except OSError as error:

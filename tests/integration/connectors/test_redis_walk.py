@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -239,22 +238,36 @@ def test_a_database_that_does_not_exist_is_told(server: RedisProcess) -> None:
     assert ends(walk(server.url(f":{PASSWORD}").replace("/0", "/99"))) == ("database", "ERR")
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server (Debian package redis-server)")
-def test_rights_are_asked_for_and_not_tried_where_the_server_can_tell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tests.integration.connectors.redis_servers.program", lambda: shutil.which("redis-server"))
-    with running(tmp_path) as newer:
-        newer.client().acl_setuser(
-            "reader",
-            enabled=True,
-            passwords=[f"+{PASSWORD}"],
-            keys=["*"],
-            commands=["+@read", "+ping", "+info", "+acl"],
-        )
-        rows = walk(newer.url(f"reader:{PASSWORD}"))
-        assert (rows["write"]["answer"], rows["write"]["code"]) == ("no", "NOPERM")
-        assert newer.client().dbsize() == 0
+def of_version_7(dry_run: bytes) -> Callable[[socket.socket], None]:
+    """A server that says it is 7.0 and answers ``ACL DRYRUN`` so; anything else it would run is an error."""
+    info = b"redis_version:7.0.15\r\nrole:master\r\n"
+    answers = {
+        b"PING": b"+PONG\r\n",
+        b"INFO": b"$%d\r\n%s\r\n" % (len(info), info),
+        b"WHOAMI": b"$6\r\nreader\r\n",
+        b"DRYRUN": dry_run,
+    }
+
+    def answer(stream: socket.socket) -> None:
+        while said := stream.recv(4096):
+            known = next((reply for word, reply in answers.items() if word in said), b"-ERR unknown command\r\n")
+            stream.sendall(known)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("dry_run", "answer", "code"),
+    [
+        (b"+OK\r\n", "cannot tell", ""),
+        (b"$55\r\nUser reader has no permissions to run the 'set' command\r\n", "no", "NOPERM"),
+        (b"-NOPERM this user has no permissions to run the 'acl' command\r\n", "cannot tell", ""),
+    ],
+)
+def test_rights_are_asked_for_and_not_tried_where_the_server_can_tell(dry_run: bytes, answer: str, code: str) -> None:
+    with listener(of_version_7(dry_run)) as port:
+        rows = walk(f"redis://127.0.0.1:{port}/0")
+    assert (rows["write"]["answer"], rows["write"]["code"]) == (answer, code)
 
 
 # -- what one that lets us in tells -----------------------------------------------------------------------------------

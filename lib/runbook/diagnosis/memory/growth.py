@@ -33,6 +33,11 @@ def short(bench: Bench, facts: Facts, scope: Scope | None, pace: float = 0.0) ->
                       rests_on=("cgroup",) if scope is not None and scope.path else ("memory",))  # fmt: skip
 
 
+def explains(part: float | None, tight: Evidence) -> float:
+    """What it explains: nothing, where memory is not short."""
+    return 0.0 if part is None or tight.reading == "refutes" else part
+
+
 def leak(facts: Facts, scope: Scope | None) -> Cause:
     """M01: one process holds ever more.
 
@@ -47,6 +52,7 @@ def leak(facts: Facts, scope: Scope | None) -> Cause:
     risen = history.risen(facts.readings)
     leading = grown[0] if grown else None
     pace = sum(process.pace for process in grown)
+    tight = short(bench, facts, scope, pace)
     details: dict[str, Any] = {}
     if leading is not None and scope is not None:
         details = {**leading.facts(), **scope.facts(), "processes": [p.facts() for p in grown[:MANY_NAMED]],
@@ -57,9 +63,9 @@ def leak(facts: Facts, scope: Scope | None) -> Cause:
         id="M01",
         name="memory leak",
         gate=_growth(bench, facts, scope, leading, risen),
-        clauses=(short(bench, facts, scope, pace), _lasting(bench, leading, risen)),
+        clauses=(tight, _lasting(bench, leading, risen)),
         hints=(*_heap(bench, facts), *_deployed(bench, facts)),
-        share=_part(facts, scope, grown) if grown else 1.0 if risen and facts.breached else 0.0,
+        share=explains(_part(facts, scope, grown) if grown else 1.0 if risen and facts.breached else 0.0, tight),
         details=details,
     )
 
@@ -155,6 +161,7 @@ def many(facts: Facts, scope: Scope | None) -> Cause:
     part = None if not group or scope is None else round(scope.share(total(group)), 3)
     largest = max((p.size for p in group), default=0.0)
     together = total(group)
+    tight = short(bench, facts, scope)
     fresh = sum(1 for p in group if p.age_seconds is not None and p.age_seconds <= limits.window_seconds)
     return Cause(
         id="M02",
@@ -167,12 +174,12 @@ def many(facts: Facts, scope: Scope | None) -> Cause:
             bench.fact("flat", "the largest of them, MB", largest < SMALL * together if together else None,
                        value=megabytes(largest) if group else None, otherwise="refutes", rests_on=("processes",),
                        reason="" if group else "there are not many of any"),
-            short(bench, facts, scope),
+            tight,
             bench.fact("more", "began within the window", fresh >= len(group) / 2 if group else None,
                        value=fresh if group else None, rests_on=("processes",),
                        reason="" if group else "there are not many of any"),
         ),
-        share=part or 0.0,
+        share=explains(part, tight),
         details={"program": name, "processes": len(group), "mb": megabytes(together), "began_within_window": fresh,
                  "pids": [p.pid for p in group[:MANY_NAMED]], **scope.facts()} if group and scope else {},
     )  # fmt: skip
@@ -201,7 +208,7 @@ def transcoding(facts: Facts, scope: Scope | None) -> Cause:
     hidden = "processes were not read" if scope is None else facts.hidden(scope)
     part = round(scope.share(total(jobs)), 3) if jobs and scope is not None else None
     young = sum(1 for p in jobs if p.age_seconds is not None and p.age_seconds <= limits.window_seconds)
-    none = "" if jobs else "there is none"
+    none, tight = "" if jobs else "there is none", short(bench, facts, scope)
     return Cause(
         id="M09",
         name="burst of transcoding",
@@ -212,10 +219,10 @@ def transcoding(facts: Facts, scope: Scope | None) -> Cause:
                         rests_on=RESTS_ON, otherwise="refutes", reason=none),
             bench.fact("jobs", "began within the window", young == len(jobs) if jobs else None, value=young or None,
                        rests_on=("processes",), reason=none),
-            short(bench, facts, scope),
+            tight,
         ),
         hints=_ended(bench, facts, scope),
-        share=part or 0.0,
+        share=explains(part, tight),
         details={"jobs": len(jobs), "mb": megabytes(total(jobs)), "mb_a_job": megabytes(total(jobs) / len(jobs)),
                  "processes": [p.facts() for p in sorted(jobs, key=lambda p: -p.size)[:MANY_NAMED]],
                  **scope.facts()} if jobs and scope else {},

@@ -6,7 +6,7 @@ from typing import Any
 
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.memory.facts import Facts
-from runbook.diagnosis.memory.growth import short
+from runbook.diagnosis.memory.growth import explains, short
 from runbook.diagnosis.memory.processes import megabytes, number
 from runbook.diagnosis.memory.scopes import Scope
 from runbook.diagnosis.verdict import Cause
@@ -121,6 +121,7 @@ def files_in_memory(facts: Facts, scope: Scope | None) -> Cause:
     used = None if mounts is None else sum(mounts.values())
     claim = None if used is None or shared is None else min(used, shared)
     part = None if claim is None or scope is None or not scope.used else round(scope.share(claim), 3)
+    tight = short(bench, facts, scope)
     leading = max(mounts, key=lambda m: (mounts[m], m)) if mounts else ""
     concentrated = mounts[leading] / used if mounts and used else None
     return Cause(
@@ -129,11 +130,11 @@ def files_in_memory(facts: Facts, scope: Scope | None) -> Cause:
         gate=bench.gate("hold", "files on a tmpfs, of the memory in use", part, at_least=facts.limits.owner_share,
                         share=True, rests_on=("disk", "memory")),
         clauses=(
-            short(bench, facts, scope),
+            tight,
             bench.weigh("one", f"of that on {leading}" if leading else "of that on one filesystem", concentrated,
                         at_least=0.5, share=True, rests_on=("disk",), reason="there is none"),
         ),
-        share=part or 0.0,
+        share=explains(part, tight),
         details={**scope.facts(), "mount": leading, "mb": megabytes(claim),
                  "mounts": {mount: megabytes(size) for mount, size in
                             sorted(mounts.items(), key=lambda item: -item[1])[:5]}}
@@ -164,7 +165,7 @@ def slab(facts: Facts, scope: Scope | None) -> Cause:
     bench = Bench("M06", facts.readings)
     host = scope if scope is not None and not scope.path else None
     size, whole = (None, None) if host is None else (number(host.row, "slab_unreclaimable_bytes"), host.total)
-    percent = round(100 * size / whole, 1) if size is not None and whole else None
+    percent, tight = round(100 * size / whole, 1) if size is not None and whole else None, short(bench, facts, scope)
     if percent is None and scope is not None and scope.path:
         percent = 0.0  # of a cgroup's own there is no such figure that matters; its host is looked at by itself
     return Cause(
@@ -172,8 +173,8 @@ def slab(facts: Facts, scope: Scope | None) -> Cause:
         name="kernel memory (slab)",
         gate=bench.gate("slab", "unreclaimable slab, of all memory", percent, at_least=facts.limits.kernel_percent,
                         unit="%", rests_on=("memory",)),
-        clauses=(short(bench, facts, scope),),
-        share=host.share(size) if host is not None and size is not None else 0.0,
+        clauses=(tight,),
+        share=explains(host.share(size) if host is not None and size is not None else None, tight),
         details={**host.facts(), "slab_mb": megabytes(size)} if host is not None and size and percent else {},
     )  # fmt: skip
 
@@ -209,7 +210,11 @@ def promised(facts: Facts, scope: Scope | None) -> Cause:
                        True if promised_away or refused else None if scope is None else facts.short(scope),
                        value=refused or None, otherwise="refutes", rests_on=("memory", "app_errors")),
         ),
-        share=1.0 if promised_away else host.share(idle) if host is not None and idle and set_aside else 0.0,
+        share=1.0 if promised_away else _of_huge_pages(facts, host, idle) if set_aside else 0.0,
         details={**host.facts(), "free_huge_pages_mb": megabytes(idle), "promised_percent": promise}
         if holds and host is not None else {},
     )  # fmt: skip
+
+
+def _of_huge_pages(facts: Facts, host: Scope | None, idle: float | None) -> float:
+    return host.share(idle) if host is not None and idle and facts.short(host) is not False else 0.0

@@ -176,7 +176,7 @@ class Facts:
 
     @cached_property
     def kills(self) -> Kills:
-        return kills.kills(self.readings.rows("oom_kills"), self.hosts, self.cgroups, window=self.limits.window_seconds)
+        return kills.kills(self.readings.last("oom_kills"), self.hosts, self.cgroups, window=self.limits.window_seconds)
 
     @cached_property
     def exits(self) -> int | None:

@@ -179,7 +179,7 @@ def many(facts: Facts, scope: Scope | None) -> Cause:
                        value=fresh if group else None, rests_on=("processes",),
                        reason="" if group else "there are not many of any"),
         ),
-        share=explains(part, tight),
+        share=explains(part, tight) if largest < SMALL * together else 0.0,
         details={"program": name, "processes": len(group), "mb": megabytes(together), "began_within_window": fresh,
                  "pids": [p.pid for p in group[:MANY_NAMED]], **scope.facts()} if group and scope else {},
     )  # fmt: skip

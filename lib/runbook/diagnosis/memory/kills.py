@@ -13,6 +13,7 @@ from typing import Any
 
 from runbook.diagnosis.memory.processes import number
 from runbook.diagnosis.memory.scopes import Scope
+from runbook.result import Reading
 
 Row = Mapping[str, Any]
 
@@ -29,6 +30,8 @@ class Kills:
     risen: float | None
     #: What the counters stand at, whenever that was.
     counted: float | None
+    #: Whether there is a log that could not be read; one that we may not read at all is none.
+    log_lost: bool = False
 
     @property
     def number(self) -> int | None:
@@ -37,6 +40,8 @@ class Kills:
             return len(self.dated)
         if self.risen:
             return int(self.risen)
+        if self.log_lost and self.counted != 0:
+            return None
         return None if self.counted is None and self.dated is None else 0
 
     @property
@@ -44,21 +49,28 @@ class Kills:
         """Whether there were kills at a time that nobody tells."""
         return self.number == 0 and bool(self.counted) and self.dated is None
 
+    def in_cgroup(self, scope: Scope) -> int | None:
+        """How many of them in one cgroup; ``None`` when its counter stands above 0 and no log dates that."""
+        counted = number(scope.row, "oom_kills")
+        found = len(self.of(scope.path)) or int(scope.delta("oom_kills") or 0)
+        return None if not found and self.dated is None and counted != 0 else found
+
     def of(self, path: str) -> list[Row]:
         """Those of one cgroup, and of what is below it."""
         return [row for row in self.dated or [] if _within(str(row.get("cgroup") or ""), path)]
 
 
-def kills(rows: Sequence[Row] | None, hosts: Sequence[Scope], cgroups: Sequence[Scope], *, window: float) -> Kills:
+def kills(log: Reading | None, hosts: Sequence[Scope], cgroups: Sequence[Scope], *, window: float) -> Kills:
     """What the readings tell of kills.
 
     Parameters
     ----------
-    rows
-        The kernel's log; ``None`` when it was not read.
+    log
+        The kernel's log.
     window
         How far back a kill counts, seconds.
     """
+    rows: list[Row] | None = list(log.rows) if log is not None and log.known else None
     counters = [n for scope in hosts if (n := number(scope.row, "oom_kills")) is not None]
     counters += [n for scope in cgroups if (n := number(scope.row, "oom_kills")) is not None]
     risen = [n for scope in (*hosts, *cgroups) if (n := scope.delta("oom_kills")) is not None]
@@ -69,7 +81,17 @@ def kills(rows: Sequence[Row] | None, hosts: Sequence[Scope], cgroups: Sequence[
         gone=[row for row in recent or [] if row not in here],
         risen=max(risen) if risen else None,
         counted=max(counters) if counters else None,
+        log_lost=_is_lost(log),
     )
+
+
+def _is_lost(log: Reading | None) -> bool:
+    """Whether the log of a host could not be read for a reason that passes."""
+    if log is None:
+        return False
+    if not log.known:
+        return log.state != "not_configured"
+    return any(row.get("reason") and row.get("state") != "not_configured" for row in log.rows)
 
 
 def _recent(row: Row, window: float) -> bool:

@@ -32,7 +32,7 @@ def page_cache(facts: Facts, scope: Scope | None) -> Cause:
     full = None
     if scope is not None and percent is not None and scope.breached is not None:
         full = percent >= facts.limits.threshold_percent and not scope.breached
-    killed = None if facts.kills.number is None or scope is None else len(facts.kills.of(scope.path))
+    killed = None if scope is None or not scope.path else facts.kills.in_cgroup(scope)
     asked = scope is not None and facts.asked(scope)
     stalled = facts.stalled_percent
     return Cause(
@@ -53,7 +53,7 @@ def page_cache(facts: Facts, scope: Scope | None) -> Cause:
         hints=() if stalled is None else (
             bench.weigh("calm", "time in which all work waited for memory", stalled, below=CALM_PERCENT, unit="%",
                         weight=WEAK, rests_on=("pressure",)),),
-        share=1.0 if full and asked else 0.0,
+        share=1.0 if full and asked and not killed else 0.0,
         details={**scope.facts(), "usage_percent": percent, "working_set_percent": scope.percent,
                  "page_cache_mb": megabytes(cache)} if full and scope is not None else {},
     )  # fmt: skip

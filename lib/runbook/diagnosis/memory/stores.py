@@ -28,7 +28,9 @@ def postgres(facts: Facts, scope: Scope | None) -> Cause:
     found = owned["postgres"] if owned is not None else []
     size = total(found)
     hidden = "processes were not read" if scope is None else facts.hidden(scope)
-    part = round(scope.share(size), 3) if scope is not None and scope.used and (found or not hidden) else None
+    part = round(scope.share(size), 3) if scope is not None and scope.used else None
+    if hidden and (part or 0.0) < facts.limits.owner_share:
+        part = None
     private = [p for p in found if p.anonymous is not None]
     own = sum(p.anonymous or 0.0 for p in private)
     settings = {str(row.get("name")): row.get("setting") for row in facts.readings.rows("memory_settings") or []}

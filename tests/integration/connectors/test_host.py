@@ -191,13 +191,15 @@ def test_a_listening_socket_has_its_queue(proc: Path) -> None:
     ]
 
 
-V2 = {"memory.current": "1000", "memory.max": "2000", "memory.stat": "anon 300\nshmem 20\ninactive_file 600\npgmajfault 9\n"
+V2 = {"memory.current": "1000", "memory.max": "2000",
+      "memory.stat": "anon 300\nshmem 20\ninactive_file 600\npgmajfault 9\n"
       "workingset_refault_anon 2\nworkingset_refault_file 5\n",
       "memory.events": "low 0\nhigh 0\nmax 41\noom 2\noom_kill 1\n", "cpu.stat": "nr_periods 10\nnr_throttled 4\n",
       "cpu.max": "150000 100000", "pids.current": "12", "pids.max": "max"}  # fmt: skip
 V1 = {"memory/web/memory.usage_in_bytes": "1000", "memory/web/memory.limit_in_bytes": "2000",
       "memory/web/memory.stat": "inactive_file 1\ntotal_inactive_file 600\ntotal_rss 300\ntotal_shmem 20\n"
-      "total_pgmajfault 9\ntotal_workingset_refault_anon 2\ntotal_workingset_refault_file 5\n", "memory/web/memory.failcnt": "41",
+      "total_pgmajfault 9\ntotal_workingset_refault_anon 2\ntotal_workingset_refault_file 5\n",
+      "memory/web/memory.failcnt": "41",
       "memory/web/memory.oom_control": "under_oom 0\noom_kill 1\n",
       "cpu/web/cpu.stat": "nr_periods 10\nnr_throttled 4\n",
       "cpu/web/cpu.cfs_quota_us": "150000", "cpu/web/cpu.cfs_period_us": "100000", "pids/web/pids.current": "12",

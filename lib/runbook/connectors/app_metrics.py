@@ -53,7 +53,8 @@ class Figure:
 
 FIGURES = (
     # prom-client (Node), OpenTelemetry (nodejs.eventloop.delay.p99), home-grown
-    Figure(name="event_loop_lag_p99_ms", pattern=r"(?:nodejs_)?event_?loop_(?:lag|delay)_p99(?:_seconds)?", factor=1000),
+    Figure(name="event_loop_lag_p99_ms", pattern=r"(?:nodejs_)?event_?loop_(?:lag|delay)_p99(?:_seconds)?",
+           factor=1000),
     Figure(name="event_loop_lag_p99_ms", pattern=r"(?:nodejs_)?event_?loop_(?:lag|delay)_p99_(?:ms|milliseconds)"),
     Figure(name="event_loop_lag_p99_ms", pattern=r"(?:nodejs_)?event_?loop_(?:lag|delay)(?:_seconds)?", factor=1000,
            labels={"quantile": "0.99"}),
@@ -143,7 +144,9 @@ def figures(text: str) -> dict[str, float] | None:
             if figure.matches(name, labels):
                 scaled = value * figure.factor
                 before = found.get(figure.name)
-                found[figure.name] = scaled if before is None else before + scaled if figure.adds else max(before, scaled)
+                found[figure.name] = (
+                    scaled if before is None else before + scaled if figure.adds else max(before, scaled)
+                )
                 break
     return {name: round(value, 6) for name, value in found.items()} if samples else None
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runbook.diagnosis.memory import bars, diagnose, finding, growing, in_memory, worst
+from runbook.diagnosis.memory import bars, diagnose, finding, growing, in_memory, kills_by_place, worst
 from runbook.diagnosis.memory.processes import Process
 from runbook.diagnosis.memory.tables import fullest_first
 from runbook.diagnosis.readings import Readings
@@ -244,7 +244,9 @@ def test_a_leak_that_uses_the_host_up_within_minutes_breaches_before_the_thresho
     machine.used = (70.0, 70.5, 71.0)
     machine.processes[-1] |= {"grows": 800, "age": 25, "mb": 9000}
     findings = run(machine, settled_seconds=10)
-    assert (found(findings), findings.symptom.unit, findings.symptom.breached) == (["M01"], "min", True)
+    assert (found(findings), findings.symptom.threshold, findings.symptom.breached) == (["M01"], 100.0, True)
+    assert "in 15 minutes" in findings.symptom.label
+    assert "used up in" in findings.impact
 
 
 def test_a_minimum_that_rises_over_the_window_is_a_leak_and_a_sawtooth_is_none() -> None:
@@ -588,6 +590,16 @@ def test_what_grew_and_what_lies_in_memory_is_listed() -> None:
     assert files is not None
     assert [(r["grew_mb"], r["settled"]) for r in grown.rows] == [(160.0, True)]
     assert [r["mount"] for r in files.rows] == ["/dev/shm"]
+
+
+def test_kills_are_shown_by_place_the_latest_first() -> None:
+    log = [killed(1, ago=900), *(killed(n, ago=600 - n, cgroup="/docker/web") for n in range(5)),
+           {"host": "h9", "state": "unreachable", "reason": "refused"}]  # fmt: skip
+    shown = kills_by_place(reading("oom_kills", log, source="host"))
+    assert shown is not None
+    assert [(r.get("cgroup"), r.get("kills"), r.get("latest_pid")) for r in shown.rows] == [
+        ("/docker/web", 5, 4), ("", 1, 1), (None, None, None),
+    ]  # fmt: skip
 
 
 def test_the_chart_has_the_place_of_the_finding_its_programs_and_the_rest() -> None:

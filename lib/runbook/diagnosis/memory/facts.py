@@ -165,12 +165,24 @@ class Facts:
                 if (owned := self.owned(scope)) and owned["growing"]]  # fmt: skip
 
     @cached_property
-    def soonest(self) -> float | None:
-        """Minutes until memory is used up by processes that have grown like this for all of their life."""
+    def _paces(self) -> list[tuple[Scope, float]]:
+        """Bytes a second by which processes grow that have grown like this for all of their life, where memory rose."""
         low, high = processes.LASTED
-        paces = [(s, sum(p.pace for p in grown if p.lasted is not None and low <= p.lasted <= high))
+        found = [(s, sum(p.pace for p in grown if p.lasted is not None and low <= p.lasted <= high))
                  for s, grown in self.leaks if s.rose]  # fmt: skip
-        return min((left for s, pace in paces if (left := self.minutes_left(s, pace)) is not None), default=None)
+        return [(scope, pace) for scope, pace in found if pace > 0]
+
+    @cached_property
+    def soonest(self) -> float | None:
+        """Minutes until memory is used up at that pace."""
+        return min((left for s, pace in self._paces if (left := self.minutes_left(s, pace)) is not None), default=None)
+
+    @cached_property
+    def projected_percent(self) -> float | None:
+        """Memory in use in ``full_minutes`` at that pace, of all there is; more than 100 = it does not last so long."""
+        seconds = 60 * self.limits.full_minutes
+        shares = [(s.used + pace * seconds) / s.total for s, pace in self._paces if s.used is not None and s.total]
+        return round(100 * max(shares), 1) if shares else None
 
     # -- killed -------------------------------------------------------------------------------------------------------
 

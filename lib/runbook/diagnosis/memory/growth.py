@@ -148,7 +148,7 @@ def _host_rise(scope: Scope) -> float | None:
 def many(facts: Facts, scope: Scope | None) -> Cause:
     """M02: each process holds little, and there are many of them.
 
-    Gate: ``many_processes`` or more of one program. Clauses: together they hold ``owner_share`` of the memory in use;
+    Gate: ``many_processes`` or more of one program that together hold ``owner_share`` of the memory in use. Clauses:
     none of them is large by itself; memory is short there; and there are more than there were (their number rose while
     we looked, or half of them began within the window). Sessions of PostgreSQL and transcoders are other causes.
     Source: R6, M02.
@@ -162,15 +162,15 @@ def many(facts: Facts, scope: Scope | None) -> Cause:
     largest = max((p.size for p in group), default=0.0)
     together = total(group)
     tight = short(bench, facts, scope)
+    large_enough = (part or 0.0) >= limits.owner_share
     fresh = sum(1 for p in group if p.age_seconds is not None and p.age_seconds <= limits.window_seconds)
     return Cause(
         id="M02",
         name="too many processes",
-        gate=bench.gate("many", "processes of one program", len(group) if group or known else None,
-                        at_least=limits.many_processes, rests_on=("processes",), reason=hidden),
+        gate=bench.gate("many", f"processes of one program that hold {limits.owner_share:.0%} of the memory in use",
+                        (len(group) if large_enough else 0) if group and not hidden else
+                        0 if known else None, at_least=limits.many_processes, rests_on=RESTS_ON, reason=hidden),
         clauses=(
-            bench.weigh("hold", "of the memory in use, together", part, at_least=limits.owner_share, share=True,
-                        rests_on=RESTS_ON, otherwise="refutes", reason="" if group else "there are not many of any"),
             bench.fact("flat", "the largest of them, MB", largest < SMALL * together if together else None,
                        value=megabytes(largest) if group else None, otherwise="refutes", rests_on=("processes",),
                        reason="" if group else "there are not many of any"),
@@ -181,7 +181,7 @@ def many(facts: Facts, scope: Scope | None) -> Cause:
         ),
         share=explains(part, tight) if largest < SMALL * together else 0.0,
         details={"program": name, "processes": len(group), "mb": megabytes(together), "began_within_window": fresh,
-                 "pids": [p.pid for p in group[:MANY_NAMED]], **scope.facts()} if group and scope else {},
+                 "pids": [p.pid for p in group[:MANY_NAMED]], **scope.facts()} if group and scope and large_enough else {},
     )  # fmt: skip
 
 

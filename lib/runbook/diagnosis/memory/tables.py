@@ -46,6 +46,31 @@ def in_memory(reading: Reading | None) -> Reading | None:
     return replace(reading, value=_folded(list(kept.values()), ("used_bytes",)))
 
 
+def kills_by_place(reading: Reading | None) -> Reading | None:
+    """Kills of the kernel's log: what was killed where, how often, the latest first."""
+    if reading is None or not reading.known:
+        return reading
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    unread = []
+    for row in reading.rows:
+        if row.get("reason"):
+            unread.append(dict(row))
+        else:
+            key = tuple(str(row.get(k) or "") for k in ("host", "cgroup", "constraint", "command"))
+            groups.setdefault(key, []).append(row)
+    rows = []
+    for (host, cgroup, constraint, command), killed in groups.items():
+        latest = min(killed, key=lambda row: number(row, "age_seconds") or 0.0)
+        age = number(latest, "age_seconds")
+        rows.append({
+            "host": host, "kills": len(killed), "latest_minutes_ago": None if age is None else round(age / 60, 1),
+            "latest_pid": latest.get("pid"), "latest_mb": megabytes(number(latest, "rss_bytes")), "cgroup": cgroup,
+            "constraint": constraint, "command": command,
+        })  # fmt: skip
+    rows.sort(key=lambda row: (row["latest_minutes_ago"] is None, row["latest_minutes_ago"], row["host"]))
+    return replace(reading, value=[*rows, *unread])
+
+
 def growing(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Reading | None:
     """Processes that grew in every sample, the fastest first; nothing when there were too few samples."""
     taken, limits = Readings(readings), Limits.of(parameters)

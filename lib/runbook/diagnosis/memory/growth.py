@@ -181,7 +181,8 @@ def many(facts: Facts, scope: Scope | None) -> Cause:
         ),
         share=explains(part, tight) if largest < SMALL * together else 0.0,
         details={"program": name, "processes": len(group), "mb": megabytes(together), "began_within_window": fresh,
-                 "pids": [p.pid for p in group[:MANY_NAMED]], **scope.facts()} if group and scope and large_enough else {},
+                 "pids": [p.pid for p in group[:MANY_NAMED]], **scope.facts()}
+        if group and scope and large_enough else {},
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Readings as a tired person wants to see them: the worst first, in MB, the dead named before the rest is folded.
 
-A table shows its first rows and counts the others, so what matters has to stand there. Nothing is left out here.
+A table shows its first rows and counts the others, so what matters has to stand there. No row is left out here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 FULLEST = 20
 """Rows of hosts that stand before those of hosts that did not answer."""
 BYTES = "_bytes"
+_BESIDE_THE_POINT = ("parent", "cpu_seconds", "threads", "open_files", "open_files_limit")
 _LAST = ("path", "filesystem", "command", "query", "state", "reason")
 
 
@@ -32,7 +33,8 @@ def largest_first(reading: Reading | None) -> Reading | None:
     """Processes by what they hold by themselves."""
     if reading is None or not reading.known:
         return reading
-    return replace(reading, value=_folded(reading.rows, ("pss_bytes", "anonymous_bytes", "rss_bytes")))
+    rows = [{name: cell for name, cell in row.items() if name not in _BESIDE_THE_POINT} for row in reading.rows]
+    return replace(reading, value=_folded(rows, ("pss_bytes", "anonymous_bytes", "rss_bytes")))
 
 
 def in_memory(reading: Reading | None) -> Reading | None:

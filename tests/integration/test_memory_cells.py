@@ -15,9 +15,12 @@ import pytest
 
 from runbook import catalog
 from runbook.connectors.base import Context
+from runbook.connectors.host import Host
 from runbook.connectors.postgres import Postgres
 from runbook.connectors.shell import Shell
 from runbook.embedded import FAST, EmbeddedPostgres
+from runbook.errors import InvalidParameter
+from runbook.settings import Workers, from_plain
 from tests.support import require_program
 
 
@@ -122,6 +125,27 @@ def test_lines_before_the_window_and_logs_that_cannot_be_read_do_not_count(tmp_p
     reading = sh("app_errors", since, str(log), str(tmp_path / "none.log"))
     assert (reading.state, reading.rows) == ("partial", [])
     assert sh("app_errors", since).state == "not_configured"
+
+
+@pytest.mark.parametrize(
+    "hostile", ["$(touch {marker})", "`touch {marker}`", "'; touch {marker}; '", "../../../{marker}"]
+)
+def test_a_hostile_cgroup_is_refused_as_a_parameter_and_stays_data_below(hostile: str, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    runbook = catalog.load("high_memory_usage")
+    with pytest.raises(InvalidParameter):
+        catalog.check_parameters(runbook, {"cgroup": hostile.format(marker=" m")}, from_plain({}))
+    reading = Host(Context(), Workers(hosts=["local"])).cgroup(hostile.format(marker=marker))
+    assert not [row for row in reading.rows if "path" in row]
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-0a.scope", "docker/0a1b"]
+)
+def test_the_paths_of_real_cgroups_are_taken(path: str) -> None:
+    runbook = catalog.load("high_memory_usage")
+    assert catalog.check_parameters(runbook, {"cgroup": path}, from_plain({}))["cgroup"] == path
 
 
 @pytest.mark.parametrize("hostile", ["$(touch {marker})", "`touch {marker}`", "; touch {marker}", "-e x"])

@@ -13,6 +13,7 @@ from runbook.diagnosis.memory import bars, diagnose, finding, growing, in_memory
 from runbook.diagnosis.memory.processes import Process
 from runbook.diagnosis.memory.tables import fullest_first
 from runbook.diagnosis.readings import Readings
+from runbook.reporting.readings import reading_html
 from runbook.result import TIERS, Action, Findings, Reading, Verdict
 from tests.unit.diagnosis.machine import GB, MB, Machine, Make, killed
 from tests.unit.diagnosis.server import reading
@@ -197,7 +198,6 @@ def test_a_leak_is_named_with_pid_pace_and_the_time_that_is_left() -> None:
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ({"age": 30}, "it is still starting"),
         ({"grows": 1}, "it grows too little"),
         ({"grows": 0}, "it does not grow"),
         ({"grows": -80}, "it shrinks"),
@@ -207,6 +207,23 @@ def test_what_is_no_leak(how: dict[str, Any], why: str) -> None:
     machine = leak()
     machine.processes[-1] |= how
     assert by_cause(run(machine))["M01"].tier == "excluded", why
+
+
+@pytest.mark.parametrize(("mb", "tier"), [(9000, "probable"), (900, "possible")])
+def test_a_start_grows_as_a_leak_does_and_is_never_sure(mb: float, tier: str) -> None:
+    machine = leak()
+    machine.processes[-1] |= {"age": 12, "mb": mb}
+    findings = run(machine)
+    assert by_cause(findings)["M01"].tier == tier
+    assert "only 12 s old" in evidence(findings, "M01.lasts").label
+
+
+def test_a_start_where_memory_is_not_short_is_nothing() -> None:
+    machine = leak()
+    machine.used = (20.0, 20.5, 21.0)
+    machine.processes[-1] |= {"age": 12, "mb": 900}
+    findings = run(machine)
+    assert (by_cause(findings)["M01"].tier, findings.outcome) == ("excluded", "healthy")
 
 
 def test_growth_between_two_garbage_collections_is_no_leak() -> None:
@@ -566,6 +583,17 @@ def test_thresholds_come_from_the_parameters() -> None:
 
 
 # -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_two_hundred_hosts_are_readable_in_the_report() -> None:
+    rows = [{"host": f"h{n}", "total_bytes": GB, "used_percent": 40.0 + n / 10} for n in range(190)]
+    rows += [{"host": f"dead{n}", "state": "timeout", "reason": "no answer"} for n in range(10)]
+    shown = fullest_first(reading("memory", rows, source="host", state="partial", reason="10 of 200 hosts"))
+    assert shown is not None
+    page = reading_html(shown, caption="Memory by host")
+    assert "Showing 40 of 200 rows" in page
+    assert page.index("h189") < page.index("dead0") < page.index("h160")
+    assert all(f"dead{n}<" in page for n in range(10))
 
 
 def test_the_dead_are_named_before_the_rest_is_folded() -> None:

@@ -129,8 +129,11 @@ class Facts:
             return "postgres"
         if processes.transcodes(process, self.limits.transcoders):
             return "transcoders"
-        settled = (process.age_seconds or 0.0) >= self.limits.settled_seconds
-        return "growing" if settled and process.grows(at_least=2**20 * self.limits.min_growth_mb) else "rest"
+        return "growing" if process.grows(at_least=2**20 * self.limits.min_growth_mb) else "rest"
+
+    def settled(self, process: Process) -> bool:
+        """Whether it is not just starting: a start grows as a leak does."""
+        return (process.age_seconds or 0.0) >= self.limits.settled_seconds
 
     def hidden(self, scope: Scope) -> str:
         """Why processes there say nothing; empty when they do."""
@@ -159,18 +162,15 @@ class Facts:
         return scope.breached
 
     @cached_property
-    def leaks(self) -> list[tuple[Scope, list[Process]]]:
-        """Settled processes that grow, by where; the innermost place that was asked about first."""
-        return [(scope, owned["growing"]) for scope in self.judged
-                if (owned := self.owned(scope)) and owned["growing"]]  # fmt: skip
-
-    @cached_property
     def _paces(self) -> list[tuple[Scope, float]]:
         """Bytes a second by which processes grow that have grown like this for all of their life, where memory rose."""
-        low, high = processes.LASTED
-        found = [(s, sum(p.pace for p in grown if p.lasted is not None and low <= p.lasted <= high))
-                 for s, grown in self.leaks if s.rose]  # fmt: skip
-        return [(scope, pace) for scope, pace in found if pace > 0]
+        found = []
+        for scope in self.judged:
+            owned = self.owned(scope) if scope.rose else None
+            grown = owned["growing"] if owned is not None else []
+            if pace := sum(process.pace for process in grown if self.settled(process) and process.has_lasted):
+                found.append((scope, pace))
+        return found
 
     @cached_property
     def soonest(self) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.memory import history
 from runbook.diagnosis.memory.facts import Facts
-from runbook.diagnosis.memory.processes import CHURN, LASTED, MIN_SAMPLES, Process, megabytes, number, total
+from runbook.diagnosis.memory.processes import CHURN, MIN_SAMPLES, Process, megabytes, number, total
 from runbook.diagnosis.memory.scopes import Scope
 from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK, Evidence
@@ -41,10 +41,11 @@ def explains(part: float | None, tight: Evidence) -> float:
 def leak(facts: Facts, scope: Scope | None) -> Cause:
     """M01: one process holds ever more.
 
-    Gate: a process that is not just starting grew in every one of three samples or more, by ``min_growth_mb`` and by a
-    hundredth of its size; or its metrics rise over the window, minimum over minimum. Clauses: memory is short there, or
-    will be within ``full_minutes``; it has grown like this for all of its life (pace × age is about its size), or over
-    the window. What could not have lasted, ten times its size by now, is churn between two garbage collections and
+    Gate: a process grew in every one of three samples or more, by ``min_growth_mb`` and by a hundredth of its size; one
+    that is just starting counts only where memory is short already, and is never sure, since a start grows as a leak
+    does. Or its metrics rise over the window, minimum over minimum. Clauses: memory is short there, or will be within
+    ``full_minutes``; it has grown like this for all of its life (pace × age is about its size), or over the window.
+    What could not have lasted, ten times its size by now, is churn between two garbage collections and
     refutes. Source: R6, M01.
     """
     bench = Bench("M01", facts.readings)
@@ -63,7 +64,7 @@ def leak(facts: Facts, scope: Scope | None) -> Cause:
         id="M01",
         name="memory leak",
         gate=_growth(bench, facts, scope, leading, risen),
-        clauses=(tight, _lasting(bench, leading, risen)),
+        clauses=(tight, _lasting(bench, facts, leading, risen)),
         hints=(*_heap(bench, facts), *_deployed(bench, facts)),
         share=explains(_part(facts, scope, grown) if grown else 1.0 if risen and facts.breached else 0.0, tight),
         details=details,
@@ -71,13 +72,16 @@ def leak(facts: Facts, scope: Scope | None) -> Cause:
 
 
 def _grown(facts: Facts, scope: Scope | None) -> list[Process]:
+    """Those that are not just starting; where memory is short, those that are as well."""
     owned = None if scope is None else facts.owned(scope)
-    return [] if owned is None else owned["growing"]
+    if scope is None or owned is None:
+        return []
+    return [process for process in owned["growing"] if scope.breached or facts.settled(process)]
 
 
 def _growth(bench: Bench, facts: Facts, scope: Scope | None, leading: Process | None,
             risen: Sequence[history.Series]) -> Evidence:  # fmt: skip
-    label, rests_on = "a settled process grew in every sample", ("processes",)
+    label, rests_on = "a process grew in every sample", ("processes",)
     if leading is None and risen:
         return bench.fact("grows", "memory of a process rises over the window, minimum over minimum", True,
                           value=megabytes(risen[0].last - risen[0].first), unit="MB",
@@ -93,14 +97,15 @@ def _growth(bench: Bench, facts: Facts, scope: Scope | None, leading: Process | 
                       reason=reason)  # fmt: skip
 
 
-def _lasting(bench: Bench, leading: Process | None, risen: Sequence[history.Series]) -> Evidence:
+def _lasting(bench: Bench, facts: Facts, leading: Process | None, risen: Sequence[history.Series]) -> Evidence:
     """Whether it has gone on for long, or cannot have."""
     label = "its pace times its age, against its size (about 1: it grew like this all its life)"
     if risen:
         return bench.fact("lasts", "its minimum rose all over the window", True, rests_on=("memory_history",))
     ratio = None if leading is None else leading.lasted
-    low, high = LASTED
-    lasts = None if ratio is None else low <= ratio <= high
+    lasts = None if leading is None or ratio is None else leading.has_lasted and facts.settled(leading)
+    if leading is not None and not facts.settled(leading):
+        label += f"; it is only {leading.age_seconds or 0:.0f} s old"
     quick = leading is not None and leading.size > 0 and leading.growth >= 0.1 * leading.size
     refuted = ratio is not None and ratio > CHURN and not quick
     return bench.fact("lasts", label, lasts, value=None if ratio is None else round(ratio, 2), rests_on=("processes",),
@@ -131,8 +136,7 @@ def _part(facts: Facts, scope: Scope | None, grown: Sequence[Process]) -> float:
     if scope is None:
         return 0.0
     part = scope.share(total(grown))
-    low, high = LASTED
-    lasting = [p for p in grown if p.lasted is not None and low <= p.lasted <= high]
+    lasting = [process for process in grown if process.has_lasted and facts.settled(process)]
     if not lasting:
         return part
     rise = scope.delta("working_set_bytes") if scope.path else _host_rise(scope)

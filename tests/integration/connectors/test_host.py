@@ -14,6 +14,7 @@ import pytest
 
 from runbook.connectors.base import Context
 from runbook.connectors.host import Host
+from runbook.connectors.shell import Shell, script_argv, with_functions
 from runbook.settings import Workers
 from tests.integration.connectors.sshd import Home, Sshd
 from tests.support import free_port
@@ -159,8 +160,18 @@ def test_a_log_that_does_not_reach_back_to_the_boot_says_so(proc: Path, tmp_path
     assert "begins 800 s after the boot" in reading.reason
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_who_may_not_read_the_kernels_log_says_so_and_not_that_nothing_was_killed() -> None:
+    if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() == "0":
+        pytest.skip("everybody may read the kernel log here")
+    text = with_functions('host_oom "$@"')
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *script_argv("oom_kills", text, ["/proc"])]
+    reading = Shell(Context()).run("oom_kills", argv)
+    assert (reading.state, reading.value) == ("not_configured", None)
+
+
 def test_a_recorded_root_without_a_log_has_no_kills_of_this_host(proc: Path) -> None:
-    assert host(proc).oom_kills().rows == []
+    assert host(proc).oom_kills().state == "not_configured"
 
 
 @pytest.mark.parametrize(("pattern", "count"), [(r"app\.js", 1), ("postgres", 0), ("^node .*80$", 1)])

@@ -119,10 +119,11 @@ class Facts:
             name: [] for name in ("redis", "postgres", "transcoders", "growing", "rest")
         }
         for process in found:
-            groups[self._owner(process)].append(process)
+            groups[self.owner(process)].append(process)
         return groups
 
-    def _owner(self, process: Process) -> str:
+    def owner(self, process: Process) -> str:
+        """Whose it is: one of the groups of :meth:`owned`."""
         if processes.is_redis(process):
             return "redis"
         if processes.is_postgres(process):

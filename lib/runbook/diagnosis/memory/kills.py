@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runbook.diagnosis.memory.processes import number
+from runbook.diagnosis.memory.processes import megabytes, number
 from runbook.diagnosis.memory.scopes import Scope
 from runbook.result import Reading
 
@@ -113,3 +113,10 @@ def _within(killed_in: str, path: str) -> bool:
     if path in ("", "/"):
         return False
     return killed_in == path or killed_in.startswith(f"{path}/") or killed_in.endswith(path)
+
+
+def victim(row: Row) -> dict[str, Any]:
+    """A row of the kernel's log as the details of a verdict name it."""
+    age = number(row, "age_seconds")
+    return {"pid": row.get("pid"), "command": row.get("command"), "mb": megabytes(number(row, "rss_bytes")),
+            "seconds_ago": None if age is None else round(age)}  # fmt: skip

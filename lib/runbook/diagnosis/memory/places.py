@@ -7,6 +7,7 @@ from typing import Any
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.memory.facts import Facts
 from runbook.diagnosis.memory.growth import explains, short
+from runbook.diagnosis.memory.kills import victim
 from runbook.diagnosis.memory.processes import megabytes, number
 from runbook.diagnosis.memory.scopes import Scope
 from runbook.diagnosis.verdict import Cause
@@ -80,7 +81,7 @@ def limit_reached(facts: Facts, scope: Scope | None) -> Cause:
         limit = number(group.row, "limit_bytes")
         details = {**group.facts(), "limit_mb": megabytes(limit), "working_set_percent": value,
                    "host_percent": host.percent if host is not None else None,
-                   "killed": [_victim(row) for row in killed[:5]], "kills": max(len(killed), int(risen)),
+                   "killed": [victim(row) for row in killed[:5]], "kills": max(len(killed), int(risen)),
                    "limit_hits_while_looking": int(hits)}  # fmt: skip
     return Cause(
         id="M04",
@@ -100,12 +101,6 @@ def limit_reached(facts: Facts, scope: Scope | None) -> Cause:
         share=1.0 if reached else 0.0,
         details=details,
     )  # fmt: skip
-
-
-def _victim(row: Any) -> dict[str, Any]:
-    age = number(row, "age_seconds")
-    return {"pid": row.get("pid"), "command": row.get("command"), "mb": megabytes(number(row, "rss_bytes")),
-            "seconds_ago": None if age is None else round(age)}  # fmt: skip
 
 
 def files_in_memory(facts: Facts, scope: Scope | None) -> Cause:

@@ -431,6 +431,13 @@ def test_redis_says_what_it_uses_the_memory_for(facts: dict[str, Any], kind: str
     assert by_cause(run(machine))["M08"].details["kind"] == [kind]
 
 
+def test_of_several_redis_the_one_that_was_asked_is_named() -> None:
+    machine = redis_full()
+    pid = machine.add("redis-server *:6380", 900)
+    machine.redis["process_id"] = pid
+    assert by_cause(run(machine))["M08"].details["pids"] == [pid]
+
+
 def test_fragmentation_of_a_small_redis_is_none() -> None:
     machine = redis_full()
     machine.redis = {"used_memory": 9 * MB, "maxmemory": 10 * MB, "used_memory_rss": 60 * MB}

@@ -75,7 +75,9 @@ def kills(log: Reading | None, hosts: Sequence[Scope], cgroups: Sequence[Scope],
     counters += [n for scope in cgroups if (n := number(scope.row, "oom_kills")) is not None]
     risen = [n for scope in (*hosts, *cgroups) if (n := scope.delta("oom_kills")) is not None]
     recent = None if rows is None else [row for row in rows if _recent(row, window)]
-    here = [row for row in recent or [] if _is_here(row, cgroups)]
+    here = sorted(
+        (row for row in recent or [] if _is_here(row, cgroups)), key=lambda r: number(r, "age_seconds") or 0.0
+    )
     return Kills(
         dated=None if recent is None else here,
         gone=[row for row in recent or [] if row not in here],

@@ -122,6 +122,8 @@ def _told(row: dict[str, Any] | None, found: list[Process], own_limit: float | N
     if row is not None:
         told |= {"used_mb": megabytes(number(row, "used_memory")), "maxmemory_mb": megabytes(number(row, "maxmemory")),
                  "policy": row.get("maxmemory_policy"), "percent_of_maxmemory": own_limit}  # fmt: skip
+    asked = [process for process in found if row is not None and process.pid == row.get("process_id")]
+    found = asked or found  # several may run there: the one that was asked is meant
     if found and scope is not None:
         told |= {**scope.facts(), "pids": [p.pid for p in found], "process_mb": megabytes(total(found))}
     return told

@@ -178,6 +178,8 @@ class Injected:
     settings: Mapping[str, Mapping[str, Any]]
     #: Per expected cause, values that the verdict's details must name.
     named: Mapping[str, Sequence[Any]]
+    #: Labels that the alert of this fault carries beside the usual ones.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 _FAULTS: dict[str, Fault] = {}
@@ -360,7 +362,7 @@ def inject(
             plan_.handicap.apply(scene)
         log.info("fault injected", fault=plan_.id)
         named = {cause: tuple(values) for cause, values in scene.named.items() if cause in plan_.expects}
-        yield Injected(plan=plan_, settings=scene.settings, named=named)
+        yield Injected(plan=plan_, settings=scene.settings, named=named, labels=scene.labels)
     finally:
         try:
             scene.heal()

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runbook.diagnosis.uploads.facts import Facts
-from runbook.diagnosis.uploads.words import Kind
 from runbook.diagnosis.verdict import found
+from runbook.diagnosis.words import Kind
 from runbook.result import Action, Precondition, Verdict
 
 MAX_RETRIES = 50

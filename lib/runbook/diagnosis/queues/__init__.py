@@ -1,0 +1,1 @@
+"""R9, queues: readings of one run in, findings out."""

@@ -1,0 +1,136 @@
+"""The ways in which a queue stands still, each by the trace it leaves in Redis; every room that asks is told the same.
+
+A signature is a fact about the queue, not a verdict: rules ask for more before they name a cause.
+Source: reference fault model, runbook R9 (signatures measured on BullMQ 5 and 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from runbook.diagnosis.queues.jobs import Jobs
+from runbook.diagnosis.readings import Readings, number
+
+REFUSED_CODES = frozenset({"ECONNREFUSED", "LOADING", "MISCONF", "MAXCLIENTS", "OOM", "READONLY", "CLUSTERDOWN", "BUSY",
+                           "DENIED"})  # fmt: skip
+"""What a Redis says that refuses everybody; a password that is wrong may be ours alone."""
+V6 = 6
+"""From this version on paused jobs stay where they are, and the list ``paused`` is read by nobody."""
+MAX_IDS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """One way in which a queue stands still."""
+
+    #: Cause of the runbook of queues.
+    id: str
+    words: str
+    #: Jobs that wait or hang for it.
+    jobs: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def paused(jobs: Jobs) -> Signature | None:
+    """Q02: somebody paused it."""
+    if not jobs.always("paused", True) or not jobs.waiting:
+        return None
+    return Signature(id="Q02", words="the queue is paused", jobs=jobs.waiting)
+
+
+def mixed_versions(jobs: Jobs) -> Signature | None:
+    """Q19: jobs in the list that version 6 does not read, or that nobody reads while the queue is not paused."""
+    left = jobs.count("in_paused_list") or 0
+    standing = jobs.always("paused", True)
+    if not left or (number(jobs.state, "major") < V6 and standing is not False):
+        return None
+    return Signature(id="Q19", words="jobs left in the list that this version does not read", jobs=left)
+
+
+def no_worker(jobs: Jobs) -> Signature | None:
+    """Q01: nobody is connected to work; a process without a connection is a zombie (Q18)."""
+    if not jobs.no_worker or not jobs.waiting:
+        return None
+    return Signature(id="Q01", words="no worker is connected", jobs=jobs.waiting + len(jobs.unlocked or []),
+                     details={"worker_processes": processes(jobs.readings)})  # fmt: skip
+
+
+def processes(readings: Readings) -> int | None:
+    """Processes of workers that live; ``None`` when nobody looked."""
+    rows = readings.rows("processes")
+    rows = readings.rows("worker_processes") if rows is None else rows
+    return None if rows is None else sum(1 for p in rows if p.get("pid") and not str(p.get("state")).startswith("Z"))
+
+
+def dead_worker(jobs: Jobs) -> Signature | None:
+    """Q06: jobs are active, their locks are gone, and so is their worker."""
+    unlocked = jobs.unlocked or []
+    if not unlocked or not jobs.no_worker:
+        return None
+    return Signature(id="Q06", words="the worker died over its jobs", jobs=len(unlocked) + (jobs.waiting or 0),
+                     details={"job_ids": [row.get("id") for row in unlocked[:MAX_IDS]]})  # fmt: skip
+
+
+def blocked_worker(jobs: Jobs) -> Signature | None:
+    """Q05: a job's lock is gone although its worker is still connected: its event loop is blocked, or it is stopped."""
+    unlocked, workers = jobs.unlocked or [], jobs.count("workers")
+    if not unlocked or not workers:
+        return None
+    taken = jobs.readings.rows("processes") or jobs.readings.rows("worker_processes") or []
+    return Signature(id="Q05", words="the worker does not renew the locks of its jobs",
+                     jobs=len(unlocked) + (jobs.waiting or 0),
+                     details={"job_ids": [row.get("id") for row in unlocked[:MAX_IDS]],
+                              "process_states": sorted({str(p.get("state"))[:1] for p in taken if p.get("state")}),
+                              })  # fmt: skip
+
+
+def hung_job(jobs: Jobs) -> Signature | None:
+    """Q04: a job keeps its lock, runs far beyond its time, and nothing completes."""
+    hung = jobs.hung or []
+    if not hung or jobs.draining:
+        return None
+    longest = max(number(row, "running_seconds") for row in hung)
+    return Signature(id="Q04", words="jobs hang", jobs=len(hung) + (jobs.waiting or 0),
+                     details={"job_ids": [row.get("id") for row in hung[:MAX_IDS]],
+                              "longest_seconds": round(longest, 1)})  # fmt: skip
+
+
+def limited(jobs: Jobs) -> Signature | None:
+    """Q09: a rate limit holds the queue, and nothing drains."""
+    if not number(jobs.state, "limiter_ms") or jobs.draining is not False or not jobs.waiting:
+        return None
+    return Signature(id="Q09", words="a rate limit holds the queue", jobs=jobs.waiting)
+
+
+def too_slow(jobs: Jobs) -> Signature | None:
+    """Q03: there are workers, and jobs wait for too long all the same."""
+    oldest = jobs.oldest_seconds
+    if oldest is None or oldest < jobs.stuck_seconds or not jobs.waiting or not jobs.count("workers"):
+        return None
+    return Signature(id="Q03", words="more jobs arrive than the workers get through", jobs=jobs.waiting,
+                     details={"concurrency": (jobs.state or {}).get("concurrency")})  # fmt: skip
+
+
+def failing(jobs: Jobs, least: int) -> Signature | None:
+    """Q08: at least ``least`` jobs fail for reasons that none of the other causes knows."""
+    count = jobs.failures("other") or 0
+    if count < least:
+        return None
+    return Signature(id="Q08", words="jobs fail for a reason of their own", jobs=count,
+                     details={"failed_jobs": count, "reasons": jobs.reasons("other")})  # fmt: skip
+
+
+def redis_refuses(readings: Readings, held: int) -> Signature | None:
+    """Q14: the Redis that holds the queue refuses, by its own word; silence alone is unknown."""
+    ping = readings.last("redis_ping")
+    if ping is None or ping.code.upper() not in REFUSED_CODES:
+        return None
+    return Signature(id="Q14", words=f"Redis refuses ({ping.code})", jobs=held, details={"code": ping.code})
+
+
+STANDING: tuple[Callable[[Jobs], Signature | None], ...] = (
+    paused, no_worker, dead_worker, blocked_worker, hung_job, mixed_versions, limited, too_slow,
+)  # fmt: skip
+"""The signatures of a queue alone, the most telling first."""

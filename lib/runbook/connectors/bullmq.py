@@ -244,11 +244,12 @@ class BullQueue(RedisConnector):
         places: dict[str, str] = {}
         for name, ids in zip((*lists, *lists), of_lists[:4], strict=True):
             places |= dict.fromkeys(rows.job_ids(ids), name)
+        newest = {job for ids in of_lists[:2] for job in ids}
         in_order = [*first, *(job for job, _ in last), *(job for ids in starving for job in rows.got(ids))]
         places |= dict.fromkeys(in_order, "prioritized")
         hashes = yield [self._job(job) for job in places]
         found = [
-            rows.waiting_row(job, rows.fields_of(fields), place, now)
+            rows.waiting_row(job, rows.fields_of(fields), place, now) | {"at_head": job in newest}
             for (job, place), fields in zip(places.items(), hashes, strict=True)
         ]
         found.sort(key=lambda row: -(row["waited_seconds"] or 0))

@@ -59,8 +59,7 @@ def no_worker(jobs: Jobs) -> Signature | None:
 
 def processes(readings: Readings) -> int | None:
     """Processes of workers that live; ``None`` when nobody looked."""
-    rows = readings.rows("processes")
-    rows = readings.rows("worker_processes") if rows is None else rows
+    rows = readings.rows("worker_processes")
     return None if rows is None else sum(1 for p in rows if p.get("pid") and not str(p.get("state")).startswith("Z"))
 
 
@@ -78,7 +77,7 @@ def blocked_worker(jobs: Jobs) -> Signature | None:
     unlocked, workers = jobs.unlocked or [], jobs.count("workers")
     if not unlocked or not workers:
         return None
-    taken = jobs.readings.rows("processes") or jobs.readings.rows("worker_processes") or []
+    taken = jobs.readings.rows("worker_processes") or []
     return Signature(id="Q05", words="the worker does not renew the locks of its jobs",
                      jobs=len(unlocked) + (jobs.waiting or 0),
                      details={"job_ids": [row.get("id") for row in unlocked[:MAX_IDS]],

@@ -33,10 +33,10 @@ _HOST = re.compile(
     r"(?i)\b(?:(?:ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN)[ :]+|https?://)([a-z0-9][a-z0-9.-]+\.[a-z]{2,})"
 )
 CALLS: Mapping[str, str] = {
-    "mux_call": "Mux",
-    "stream_call": "Cloudflare Stream",
+    "mux_assets": "Mux",
+    "stream_token": "Cloudflare Stream",
     "storage_clock": "object storage",
-    "connection": DATABASE,
+    "headroom": DATABASE,
 }
 """Readings that are one small call of a dependency, timed by us."""
 

@@ -164,7 +164,7 @@ def _evicted(verdict: Verdict, facts: Facts) -> list[Action]:
             "# what a job held is gone with its hash: add it again from the application's own rows",
             undo="redis-cli CONFIG SET maxmemory-policy with the value kept", needs="administrator of Redis",
             targets=[{"job_id": i} for i in verdict.details.get("job_ids", [])],
-            preconditions=(Precondition(label="memory suffices without eviction: else writes are refused", holds=None),),
+            preconditions=(Precondition(label="memory suffices without eviction", holds=None),),
         )
     ]  # fmt: skip
 

@@ -33,7 +33,7 @@ def with_library(state: Mapping[str, Any]) -> str:
     """How a Node shell opens this queue with the application's own BullMQ."""
     queue, prefix = json.dumps(str(state.get("queue"))), json.dumps(str(state.get("prefix")))
     return (
-        f"// in a Node shell of the worker, with the application's own bullmq: version {state.get('major') or 'unknown'}\n"
+        f"// in a Node shell, with the application's own bullmq: version {state.get('major') or 'unknown'}\n"
         "const { Queue, Job } = require('bullmq')\n"
         f"const queue = new Queue({queue}, {{ connection, prefix: {prefix} }})\n"
     )

@@ -34,7 +34,8 @@ def _face(label: str, value: float | None, limit: float, unit: str = "s", peak: 
 
 def _oldest(facts: Facts, limit: float) -> Face:
     seen = [number(row, "oldest_waiting_seconds") for row in facts.jobs.looks if row.get("oldest_waiting_seconds")]
-    return _face("oldest waiting job", facts.oldest_seconds, limit, peak=max([*seen, facts.oldest_seconds or 0.0]))
+    seen += [] if facts.oldest_seconds is None else [facts.oldest_seconds]
+    return _face("oldest waiting job", facts.oldest_seconds, limit, peak=max(seen, default=None))
 
 
 def _percentile(facts: Facts, limit: float) -> Face:

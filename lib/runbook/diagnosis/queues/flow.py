@@ -21,6 +21,8 @@ Row = Mapping[str, Any]
 WAITING, DELAYED, FLOW = "queue_waiting", "queue_delayed", "queue_flow"
 MIN_BEFORE = 10
 """Fewer jobs before the window say nothing about the usual rate."""
+MIN_BINS = 6
+"""So many steps of the window in which jobs came tell what is usual, where nothing is left of the time before."""
 MIN_PEAK = 10
 """Fewer jobs at once are no burst, whatever is usual."""
 
@@ -126,12 +128,12 @@ class Flow:
 
     @cached_property
     def usual_arrivals_per_minute(self) -> float | None:
-        """By the jobs before the window; else by the quieter half of the window. ``None`` when neither is known."""
+        """By the jobs before the window; else by the window itself, where jobs came all the time; else ``None``."""
         arrived = sorted(p.arrived for p in self._finished(BEFORE))
         if len(arrived) >= MIN_BEFORE:
             return self._per_minute(len(arrived) - 1, arrived[0], arrived[-1])
         bins = self.bins
-        if len(bins) < 4 or sum(bins) < MIN_BEFORE:
+        if len(bins) < MIN_BINS or sum(1 for count in bins if count) < len(bins) - 1 or sum(bins) < MIN_BEFORE:
             return None
         return round(median(bins) / self.rate_minutes, 2) or None
 

@@ -35,15 +35,17 @@ def _works(facts: Facts) -> bool | None:
 def under_capacity(facts: Facts) -> Cause:
     """Q03: workers work, jobs end, and more arrive than end.
 
-    Gate: jobs wait for too long while others end. Clauses: at least as many arrive as end (refuted when clearly more
-    end: the backlog is then of an earlier time, and goes by itself); what is in work is in good hands. Source: R9, Q03.
+    Gate: jobs wait for too long while others end, and not clearly more end than arrive (else the backlog is of an
+    earlier time, and goes by itself). Clauses: at least as many arrive as end; what is in work is in good hands. Where
+    no finished job is kept, the backlog that does not shrink while we look stands for the rates. Source: R9, Q03.
     """
     bench, jobs, flow = Bench("Q03", facts.readings), facts.jobs, facts.flow
     works, late = _works(facts), facts.late
-    gate = False if late is False or works is False else True if late and works else None
     arrived, ended = flow.arrivals_per_minute, flow.ended_per_minute
-    more = None if arrived is None or ended is None else arrived >= ended
+    more = _outnumber(facts, arrived, ended)
     catching_up = arrived is not None and ended is not None and ended >= CATCHING_UP * arrived
+    gate = False if late is False or works is False or catching_up else None
+    gate = True if gate is None and late and works and more is not None else gate
     state = jobs.state or {}
     backlog = (jobs.waiting or 0) / (ended - arrived) if catching_up and arrived is not None and ended else None
     return Cause(
@@ -54,8 +56,7 @@ def under_capacity(facts: Facts) -> Cause:
                         otherwise="refutes", rests_on=(STATE, ACTIVE, WAITING), reason=jobs.absent),
         clauses=(
             bench.fact("rate", "arrivals a minute against jobs that end", more, rests_on=(WAITING, COMPLETED, FLOW),
-                       value=None if more is None else f"{arrived:g} against {ended:g}",
-                       otherwise="refutes" if catching_up else "neutral"),
+                       value=None if arrived is None or ended is None else f"{arrived:g} against {ended:g}"),
             bench.fact("held", "no job in work hangs or lost its lock", facts.none_held, rests_on=(ACTIVE,),
                        otherwise="refutes"),
         ),
@@ -65,6 +66,17 @@ def under_capacity(facts: Facts) -> Cause:
                  "median_seconds": facts.lately_seconds, "backlog_gone_in_minutes": backlog and round(backlog, 1)}
         if gate else {},
     )  # fmt: skip
+
+
+def _outnumber(facts: Facts, arrived: float | None, ended: float | None) -> bool | None:
+    """Whether at least as many arrive as end; ``None`` when that is not known."""
+    if arrived is not None and ended is not None:
+        return arrived >= ended
+    looks = facts.jobs.looks
+    keeps_none = facts.readings.known(FLOW) and facts.jobs.always("completed", 0) and facts.jobs.always("failed", 0)
+    if not keeps_none or len(looks) < 2:
+        return None
+    return number(looks[-1], "waiting") >= number(looks[0], "waiting")
 
 
 def failing(facts: Facts) -> Cause:

@@ -53,12 +53,12 @@ class Prometheus(HttpConnector):
     def queue_week(self, queue: str) -> Reading:
         """``queue_metrics``: jobs of a queue over the last week, a row a state: ``most``, ``mean`` and ``now``.
 
-        As BullMQ's own exporter counts them (``bullmq_job_count``), or bull-exporter (``jobs_waiting_total`` and the
+        As BullMQ's own exporter counts them (``bullmq_job_count``), or bull_exporter (``bull_queue_waiting`` and the
         like); no rows where nobody counts them.
         """
         own = f"sum by (state) (bullmq_job_count{{queue={_quoted(queue)}}})"
         others = " or ".join(
-            f'label_replace(sum(jobs_{state}_total{{queue={_quoted(queue)}}}), "state", "{state}", "", "")'
+            f'label_replace(sum(bull_queue_{state}{{queue={_quoted(queue)}}}), "state", "{state}", "", "")'
             for state in ("waiting", "active", "delayed", "failed")
         )
         counted = f"({own} or {others})"

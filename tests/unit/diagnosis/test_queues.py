@@ -657,3 +657,54 @@ def test_steps_before_what_is_known_are_blank() -> None:
 
 def test_a_queue_that_could_not_be_read_is_not_drawn() -> None:
     assert depth(redis_refuses().readings(), {}) is None
+
+
+# -- how long jobs take against how long we look ------------------------------------------------------------------------
+
+
+def test_jobs_that_take_longer_than_we_look_are_worked_on_all_the_same() -> None:
+    queue = under_capacity()
+    queue.then = {}
+    assert found(run(queue)) == {"Q03": "confirmed"}
+
+
+def test_jobs_that_ended_lately_do_not_hide_that_nobody_is_there_any_more() -> None:
+    queue = under_capacity()
+    queue.then, queue.clients, queue.active = {}, [], []
+    assert found(run(queue)) == {"Q01": "confirmed"}
+
+
+def test_jobs_that_ended_lately_say_nothing_while_it_is_hidden_who_works() -> None:
+    queue = under_capacity()
+    queue.then = {}
+    queue.state = {"workers": None}
+    findings = run(queue)
+    assert (found(findings), findings.outcome) == ({}, "undetermined")
+
+
+def test_one_hung_job_beside_others_that_end_every_minute_is_not_confirmed() -> None:
+    queue = under_capacity()
+    queue.then = {}
+    queue.work(1, 2400)
+    assert verdict(run(queue), "Q04").tier not in ("confirmed", "probable")
+
+
+def unkept(*, active_then: list[str]) -> Findings:
+    """A queue that keeps no finished job, with these in work at the last look."""
+    queue = under_capacity()
+    queue.completed, queue.before = [], []
+    queue.state = {"completed": 0, "failed": 0, "last_completed_at": None}
+    queue.then = {"next_id": "another", "waiting": 104}
+    readings = queue.readings()
+    last = max(n for n, r in enumerate(readings) if r.name == "queue_active")
+    readings[last] = replace(readings[last], value=[queue.active[0] | {"id": one} for one in active_then])
+    return diagnose(readings, {})
+
+
+def test_without_finished_jobs_a_backlog_that_does_not_shrink_is_too_few_workers() -> None:
+    assert found(unkept(active_then=["901", "902"])) == {"Q03": "confirmed"}
+
+
+def test_without_finished_jobs_that_another_one_is_next_is_no_proof_that_one_ended() -> None:
+    queue = under_capacity()
+    assert verdict(unkept(active_then=[row["id"] for row in queue.active]), "Q03").tier == "undetermined"

@@ -16,8 +16,12 @@ from runbook.diagnosis.words import Kind
 Row = Mapping[str, Any]
 STATE, ACTIVE, FAILED, COMPLETED = "queue_state", "queue_active", "queue_failed", "queue_completed"
 BEFORE = "queue_before"
+ELSEWHERE = ("queue_waiting", "queue_delayed", FAILED)
+"""Where a job goes that is put back or fails."""
 USUAL_TIMES = 3
 """A job hangs that runs so many times as long as 99 of 100 usually do, and no sooner."""
+LATELY_SECONDS = 300.0
+"""A job that ended within so many seconds ended lately."""
 MIN_USUAL = 20
 """Fewer completed jobs say nothing about how long the slowest usually take."""
 
@@ -153,7 +157,7 @@ class Jobs:
         """Whether jobs ended while we looked; ``None`` with fewer than two looks, or when it left no trace.
 
         A queue that keeps only so many of its finished jobs, or none, does not count more of them: then the time of
-        the newest tells, or that another job is in work.
+        the newest tells, or that a job with a lock is gone from those in work and stands nowhere else.
         """
         if len(self.looks) < 2:
             return None
@@ -162,7 +166,33 @@ class Jobs:
             return True
         if any(str(last.get(key) or "") > str(first.get(key) or "") for key in ("last_completed_at", "last_failed_at")):
             return True
+        if self._vanished:
+            return True
         return None if self._other_jobs else False
+
+    @cached_property
+    def last_end_seconds(self) -> float | None:
+        """How long ago the last job ended; ``None`` when the queue keeps none of them."""
+        state, read = self.state or {}, moment(self.readings.measured_at((STATE,)))
+        ends = [at for key in ("last_completed_at", "last_failed_at") if (at := moment(state.get(key))) is not None]
+        return max(0.0, (read - max(ends)).total_seconds()) if ends and read is not None else None
+
+    @cached_property
+    def ends_now(self) -> bool | None:
+        """Whether jobs end: while we looked, or within the last minutes; two looks alone miss jobs that take long."""
+        if self.draining or (self.last_end_seconds is not None and self.last_end_seconds < LATELY_SECONDS):
+            return True
+        return self.draining
+
+    @cached_property
+    def _vanished(self) -> bool:
+        """Whether a job that was in good hands at the first look is nowhere any more: it ended, and was not kept."""
+        looks = self._active_looks
+        if len(looks) < 2 or not all(self.readings.known(name) for name in ELSEWHERE):
+            return False
+        elsewhere = {str(r.get("id")) for name in ELSEWHERE for r in self.readings.rows(name) or []}
+        held = {str(r.get("id")) for r in looks[0] if r.get("has_lock")}
+        return bool(held - {str(r.get("id")) for r in looks[-1]} - elsewhere)
 
     @cached_property
     def _other_jobs(self) -> bool:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from runbook.diagnosis.evidence import Bench
-from runbook.diagnosis.queues import downstream
+from runbook.diagnosis.queues import downstream, signatures
 from runbook.diagnosis.queues.facts import Facts
 from runbook.diagnosis.queues.flow import DELAYED, FLOW, MIN_PEAK, WAITING
 from runbook.diagnosis.queues.jobs import ACTIVE, BEFORE, COMPLETED, FAILED, STATE, as_targets
@@ -24,12 +24,16 @@ _TIMEOUT = re.compile(r"(?i)time[d]?[ -]?out|ETIMEDOUT|deadline exceeded|did not
 
 
 def _works(facts: Facts) -> bool | None:
-    """Whether jobs end now; unknown with one look only, unless one ended within the last minute."""
-    if facts.jobs.draining is not None:
-        return facts.jobs.draining
-    rows = facts.readings.rows(FLOW) or []
-    late = sum(number(row, "completed") + number(row, "failed") for row in rows[-2:])
-    return True if late else None
+    """Whether workers get jobs done: they end while we look, or ended lately and nothing stands in the way since.
+
+    Without a look at who is connected, only what ended while we looked counts.
+    """
+    jobs = facts.jobs
+    if jobs.draining:
+        return True
+    if jobs.no_worker or jobs.always("paused", True) or signatures.blocked_worker(jobs) or signatures.hung_job(jobs):
+        return False
+    return None if jobs.no_worker is None else jobs.ends_now
 
 
 def under_capacity(facts: Facts) -> Cause:

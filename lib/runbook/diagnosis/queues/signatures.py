@@ -88,7 +88,7 @@ def blocked_worker(jobs: Jobs) -> Signature | None:
 def hung_job(jobs: Jobs) -> Signature | None:
     """Q04: a job keeps its lock, runs far beyond its time, and nothing completes."""
     hung = jobs.hung or []
-    if not hung or jobs.draining:
+    if not hung or jobs.ends_now:
         return None
     longest = max(number(row, "running_seconds") for row in hung)
     return Signature(id="Q04", words="jobs hang", jobs=len(hung) + (jobs.waiting or 0),

@@ -42,6 +42,15 @@ def _still(facts: Facts, bench: Bench) -> Evidence:
                       if ends is None and facts.jobs.state is not None else "")  # fmt: skip
 
 
+def _none_ends(facts: Facts, bench: Bench) -> Evidence:
+    """No job ends, nor did one lately."""
+    ends = facts.jobs.ends_now
+    last = facts.jobs.last_end_seconds
+    return bench.fact("stands", "no job ended while we looked, nor in the last minutes",
+                      None if ends is None else not ends, value=last, unit="s ago" if last is not None else "",
+                      otherwise="refutes", rests_on=(STATE, ACTIVE))  # fmt: skip
+
+
 def _identity(facts: Facts) -> dict[str, Any]:
     state = facts.jobs.state or {}
     return {"queue": state.get("queue"), "waiting": facts.jobs.waiting, "active": facts.jobs.count("active"),
@@ -135,7 +144,7 @@ def hung_job(facts: Facts) -> Cause:
         clauses=(
             bench.weigh("longest", "longest of them, s", longest if hung is not None else None, unit="s",
                         at_least=jobs.hung_after_seconds, rests_on=(ACTIVE,)),
-            _still(facts, bench),
+            _none_ends(facts, bench),
         ),
         share=facts.share(signature.jobs if signature else len(hung or [])),
         details=_identity(facts) | details if hung else {},

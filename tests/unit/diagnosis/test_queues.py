@@ -659,7 +659,7 @@ def test_a_queue_that_could_not_be_read_is_not_drawn() -> None:
     assert depth(redis_refuses().readings(), {}) is None
 
 
-# -- how long jobs take against how long we look ------------------------------------------------------------------------
+# -- how long jobs take against how long we look -----------------------------------------------------------------------
 
 
 def test_jobs_that_take_longer_than_we_look_are_worked_on_all_the_same() -> None:

@@ -90,7 +90,7 @@ def reached(probe: Probe, now: Callable[[], datetime]) -> dict[str, Any]:
         host, port = "", 0
     if not host or parts.scheme not in ("http", "https"):
         return row | {"code": "URL", "reason": "traffic.upstream_hosts: not a host, and not a URL that can be asked"}
-    addresses, why = _resolved(host, port)
+    addresses, why = resolved(host, port)
     if not addresses:
         return row | {"dns": "failed", "code": "DNS", "reason": why}
     row |= {"dns": "ok", "address": addresses[0]}
@@ -125,7 +125,7 @@ def _broken(error: Exception, *, within_tls: bool, row: Mapping[str, Any]) -> di
     return {"tls": tls, "code": code or "CONNECTION", "reason": reason}
 
 
-def _resolved(host: str, port: int) -> tuple[list[str], str]:
+def resolved(host: str, port: int) -> tuple[list[str], str]:
     """Addresses of a name, or why there are none. A resolver that hangs is left behind."""
     box: list[Any] = []
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from runbook.diagnosis import words
+from runbook.diagnosis import memory, redis, words
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.queues import signatures
 from runbook.diagnosis.queues.facts import Facts
@@ -19,20 +20,23 @@ from runbook.result import DECISIVE
 PING, INFO = "redis_ping", "redis_info"
 DISK, WORKER_DISK = "disk", "worker_disk"
 KINDS: tuple[Kind, ...] = ("disk", "memory")
-REDIS_CAUSES = {"ECONNREFUSED": "K01", "MAXCLIENTS": "K05", "OOM": "K07", "MISCONF": "K08", "READONLY": "K09",
-                "LOADING": "K10", "BUSY": "K11", "DENIED": "K15", "NOREPLICAS": "K17",
-                "CLUSTERDOWN": "K18"}  # fmt: skip
-"""Findings of the Redis runbook by the word with which it refuses. Source: R8."""
+STOPS: Mapping[str, str] = {
+    "K01": "ECONNREFUSED", "K05": "MAXCLIENTS", "K07": "OOM", "K08": "MISCONF", "K09": "READONLY", "K10": "LOADING",
+    "K11": "BUSY", "K12": "no answer", "K15": "DENIED", "K17": "NOREPLICAS", "K18": "CLUSTERDOWN",
+}  # fmt: skip
+"""Findings of the Redis runbook that stop a queue, and the word with which each refuses. Source: R8."""
 
 
 def redis_refuses(facts: Facts) -> Cause:
     """Q14: the Redis that holds the queue refuses everybody, or every write.
 
-    Gate: PING is refused by a word that is meant for all, or Redis is a replica, or full without eviction (reads and
-    PING still work then). A refusal of our own login, and silence, are unknown. Source: R9, Q14; R8.
+    Gate: PING is refused by a word that is meant for all, or the Redis runbook's rules find what stops a queue: a
+    replica, or a memory that is full without eviction, where reads and PING still work. A refusal of our own login,
+    and silence, are unknown. Source: R9, Q14; R8.
     """
     bench, readings = Bench("Q14", facts.readings), facts.readings
-    code, known = _refusal(readings)
+    code, finding = _refusal(readings)
+    known = readings.known(PING) and readings.known(INFO)
     return Cause(
         id="Q14",
         name=f"Redis refuses ({code})" if code else "Redis refuses",
@@ -40,29 +44,20 @@ def redis_refuses(facts: Facts) -> Cause:
         gate=bench.fact("refuses", "Redis refuses everybody, or every write", bool(code) if code or known else None,
                         value=code or None, otherwise="refutes", rests_on=(PING, INFO), weight=DECISIVE if code else 3),
         share=1.0 if code else 0.0,
-        details={"code": code, "refers_to": REDIS_CAUSES.get(code), "queue": (facts.jobs.state or {}).get("queue")}
-        if code else {},
+        details={"code": code, "refers_to": finding, "queue": (facts.jobs.state or {}).get("queue")} if code else {},
     )  # fmt: skip
 
 
-def _refusal(readings: Readings) -> tuple[str, bool]:
-    """The word with which it refuses, and whether anything is known of it at all."""
+def _refusal(readings: Readings) -> tuple[str, str | None]:
+    """The word with which it refuses, and the finding of the Redis runbook behind it; empty when it does not."""
+    found = redis.finding(readings)
+    stops = found is not None and found.cause in STOPS
     refused = signatures.redis_refuses(readings, 0)
     if refused is not None:
-        return str(refused.details["code"]).upper(), True
-    if not readings.known(PING):
-        return "", False
-    row = readings.row(INFO)
-    if row is None:
-        return "", False
-    if row.get("loading"):
-        return "LOADING", True
-    if str(row.get("role")) in ("slave", "replica"):
-        return "READONLY", True
-    limit = number(row, "maxmemory")
-    if limit and str(row.get("maxmemory_policy")) == "noeviction" and number(row, "used_memory") >= limit:
-        return "OOM", True
-    return "", True
+        code = str(refused.details["code"]).upper()
+        meant = next((cause for cause, word in STOPS.items() if word == code), None)
+        return code, found.cause if found is not None and stops else meant
+    return (STOPS[found.cause], found.cause) if found is not None and stops else ("", None)
 
 
 def evicted(facts: Facts) -> Cause:
@@ -122,19 +117,19 @@ def no_room(facts: Facts) -> Cause:
     Source: R9, Q17; R5, R6.
     """
     bench, jobs = Bench("Q17", facts.readings), facts.jobs
-    disk, memory = jobs.failures("disk"), jobs.failures("memory")
+    disk, killed = jobs.failures("disk"), jobs.failures("memory")
     retried = [r for r in facts.retrying or [] if _kind(r) in KINDS]
-    failed = (disk or 0) + (memory or 0) + len(retried)
+    failed = (disk or 0) + (killed or 0) + len(retried)
     snapshot = _refusal(facts.readings)[0] == "MISCONF"
     full, known_disk = _full(facts, DISK if snapshot else WORKER_DISK)
-    by_memory = bool(memory) and (memory or 0) > (disk or 0)
+    by_memory = (killed or 0) > (disk or 0)
     gate = True if failed or full else False if jobs.failed is not None or known_disk else None
     top: dict[str, Any] = full[0] if full else {}
     blocked = failed >= facts.limits.min_jobs or (snapshot and bool(full))
     reasons = jobs.reasons(*KINDS) or [str(r.get("reason"))[:200] for r in retried[:1]]
     details = {"failed_jobs": failed, "reasons": reasons,
                "host": top.get("host"), "mount": top.get("mount"), "used_percent": top.get("used_percent"),
-               "refers_to": "M" if by_memory else "D"}  # fmt: skip
+               "refers_to": _stands_for(facts.readings, by_memory)}  # fmt: skip
     return Cause(
         id="Q17",
         name=f"no {'memory' if by_memory else 'space' if gate else 'space or memory'} on a worker",
@@ -148,6 +143,12 @@ def no_room(facts: Facts) -> Cause:
         if gate else 0.0,
         details=details if gate else {},
     )  # fmt: skip
+
+
+def _stands_for(readings: Readings, by_memory: bool) -> str:
+    """The finding of the runbook of memory that it stands for; else the runbook itself, by its letter."""
+    found = memory.finding(readings) if by_memory else None
+    return found.cause if found is not None else "M" if by_memory else "D"
 
 
 def _kind(row: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def _retry(verdict: Verdict, facts: Facts) -> list[Action]:
 
 
 def _retry_of_room(verdict: Verdict, facts: Facts) -> list[Action]:
-    kind: Kind = "memory" if verdict.details.get("refers_to") == "M" else "disk"
+    kind: Kind = "memory" if str(verdict.details.get("refers_to")).startswith("M") else "disk"
     return [
         action(verdict.cause, "worker.make_room", "Make room on the worker first: see the runbook it refers to",
                "df -h; df -i   # then high_disk_usage or high_memory_usage", undo="nothing is changed",

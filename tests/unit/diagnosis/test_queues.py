@@ -353,6 +353,20 @@ def test_a_dead_worker_explains_that_none_is_there() -> None:
     assert (entry.role, entry.consequence_of) == ("consequence", "Q06")
 
 
+def test_a_worker_that_died_a_moment_ago_left_its_locks_behind() -> None:
+    queue = Queue(clients=[])
+    queue.work(2, 8)
+    findings = run(queue)
+    assert found(findings) == {"Q06": "confirmed"}
+    assert findings.symptom.breached is True
+
+
+def test_jobs_of_a_worker_whose_process_lives_are_a_zombies() -> None:
+    queue = zombie()
+    queue.work(2, 70, lock=False)
+    assert found(run(queue)) == {"Q18": "confirmed"}
+
+
 def test_a_worker_that_dies_over_every_job_is_no_one_jobs_doing() -> None:
     queue = Queue()
     queue.fail(30, "job stalled more than allowable limit")

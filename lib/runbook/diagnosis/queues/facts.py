@@ -86,7 +86,9 @@ class Facts:
 
     @cached_property
     def held(self) -> list[Row]:
-        """Jobs in work that do not get on: they hang, or nobody renews their lock."""
+        """Jobs in work that do not get on: they hang, nobody renews their lock, or nobody is there at all."""
+        if self.jobs.no_worker:
+            return list(self.jobs.active or [])
         return [*(self.jobs.unlocked or []), *(self.jobs.hung or [])]
 
     @cached_property

@@ -64,12 +64,12 @@ def processes(readings: Readings) -> int | None:
 
 
 def dead_worker(jobs: Jobs) -> Signature | None:
-    """Q06: jobs are active, their locks are gone, and so is their worker."""
-    unlocked = jobs.unlocked or []
-    if not unlocked or not jobs.no_worker:
+    """Q06: jobs are active, and their worker is gone: their locks are, too, or nobody renews them."""
+    orphans = jobs.active or []
+    if not orphans or not jobs.no_worker:
         return None
-    return Signature(id="Q06", words="the worker died over its jobs", jobs=len(unlocked) + (jobs.waiting or 0),
-                     details={"job_ids": [row.get("id") for row in unlocked[:MAX_IDS]]})  # fmt: skip
+    return Signature(id="Q06", words="the worker died over its jobs", jobs=len(orphans) + (jobs.waiting or 0),
+                     details={"job_ids": [row.get("id") for row in orphans[:MAX_IDS]]})  # fmt: skip
 
 
 def blocked_worker(jobs: Jobs) -> Signature | None:

@@ -207,13 +207,17 @@ def blocked_loop(facts: Facts) -> Cause:
 def dead_worker(facts: Facts) -> Cause:
     """Q06: the worker died over its jobs.
 
-    Gate: active jobs without a lock at every look, and no worker is connected; or those that are connected all speak,
-    so that it is another one that died. Clause: no worker is left to take them over, or none has yet. Source: R9, Q06.
+    Gate: jobs are in work while no worker is connected, nor does its process live; or they have no lock at any look
+    while those that are connected all speak, so that it is another one that died. Clause: no worker is left to take
+    them over. Source: R9, Q06.
     """
     bench, jobs = Bench("Q06", facts.readings), facts.jobs
     signature = signatures.dead_worker(jobs)
     unlocked = len(jobs.unlocked or [])
+    left = len(jobs.active or []) if signature else unlocked
     gate = _shown(facts, signature)
+    if signature is not None and signatures.processes(facts.readings):
+        gate = False
     alone = True if signature else None
     if signature is None and unlocked:
         gate = None if jobs.no_worker is None else _silence(facts) is False or None
@@ -223,15 +227,15 @@ def dead_worker(facts: Facts) -> Cause:
         id="Q06",
         name="a worker died over its jobs",
         applicable=facts.configured,
-        gate=bench.fact("orphaned", "jobs in work whose lock and worker are gone", gate, otherwise="refutes",
-                        value=unlocked or None, rests_on=(ACTIVE, STATE), reason=_reason(facts)),
+        gate=bench.fact("orphaned", "jobs in work whose worker is gone", gate, otherwise="refutes",
+                        value=left or None, rests_on=(ACTIVE, STATE), reason=_reason(facts)),
         clauses=(
             bench.fact("alone", "nobody is there to take them over (the check runs in workers)", alone,
                        rests_on=(STATE,)),
-            bench.weigh("jobs", "jobs it left", unlocked if jobs.unlocked is not None else None, at_least=1,
+            bench.weigh("jobs", "jobs it left", left if jobs.unlocked is not None else None, at_least=1,
                         rests_on=(ACTIVE,)),
         ),
-        share=facts.share(signature.jobs if signature else unlocked) if gate else 0.0,
+        share=facts.share(signature.jobs if signature else left) if gate else 0.0,
         details=_identity(facts) | details if gate else {},
     )  # fmt: skip
 

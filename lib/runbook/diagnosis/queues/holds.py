@@ -49,7 +49,7 @@ def capped(facts: Facts) -> Cause:
     """Q09: a rate limit or a limit of jobs at a time holds the queue.
 
     Gate: jobs wait, and a limiter is in force while none ends (a worker without one ignores it), or as many jobs are in
-    work at every look as the queue allows at a time, or as many end as its own rate limit allows. Clauses: workers are
+    work as the queue allows at a time, or as many end as its own rate limit allows. Clauses: workers are
     connected; what is in work is in good hands. Source: R9, Q09.
     """
     bench, jobs = Bench("Q09", facts.readings), facts.jobs
@@ -84,7 +84,7 @@ def _cap(facts: Facts) -> tuple[str, bool | None]:
     if signatures.limited(jobs) is not None and not jobs.no_worker:
         return f"rate limiter in force for {number(jobs.state, 'limiter_ms') / 1000:g} s more", True
     most = jobs.count("concurrency")
-    full = bool(most) and all(number(row, "active") >= number(row, "concurrency") > 0 for row in jobs.looks)
+    full = bool(most) and _full(facts, most or 0)
     if full and not jobs.no_worker:
         return f"at most {most} jobs at a time in the whole queue", True
     rate, duration = jobs.count("rate_max"), jobs.count("rate_duration_ms")
@@ -93,6 +93,12 @@ def _cap(facts: Facts) -> tuple[str, bool | None]:
         return f"at most {rate} jobs in {duration / 1000:g} s", True
     unknown = number(jobs.state, "limiter_ms") > 0 and jobs.draining is None
     return "", None if unknown else False
+
+
+def _full(facts: Facts, most: int) -> bool:
+    """Whether as many are in work as may be: at half of the looks at least, since the next one takes a moment."""
+    in_work = [number(row, "active") for row in facts.jobs.looks]
+    return max(in_work) <= most and 2 * sum(1 for count in in_work if count >= most) >= len(in_work)
 
 
 def starved(facts: Facts) -> Cause:

@@ -82,7 +82,7 @@ class Backlog:
         async def add() -> list[str]:
             from bullmq import FlowProducer
 
-            flows = FlowProducer({"connection": self._sandbox.settings()["redis"]["url"]}, {"prefix": PREFIX})
+            flows = FlowProducer(self._sandbox.settings()["redis"]["url"], {"prefix": PREFIX})
             try:
                 made = [
                     await flows.add({

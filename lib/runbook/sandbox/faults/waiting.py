@@ -18,9 +18,10 @@ from runbook.sandbox.stack import QUEUE
 RUNBOOK = "queue_processing_delays"
 #: A worker's connection counts as silent sooner than after the 12 s between two questions of one that waits.
 QUICK: dict[str, Any] = {"silent_seconds": 1.5}
-V5, V6 = "bullmq:5.81.5", "bullmq:6.7.0"
+V6 = "bullmq:6.7.0"
 _LOCK_SECONDS = 1.0
-_SLOW_SECONDS = 0.8
+_SLOW_SECONDS = 2.5
+"""So slow that a machine under load does not get through the jobs before the runbook has looked."""
 
 
 @fault("Q01", "no worker works on the queue", scaled=QUICK)
@@ -42,18 +43,6 @@ def paused(scene: Scene, *, jobs: int = 40) -> None:
     scene.name("Q02", QUEUE, jobs)
 
 
-@fault("Q02:v5", "queue paused, worker up (BullMQ 5)", scaled=QUICK)
-def paused_v5(scene: Scene, *, jobs: int = 40) -> None:
-    """As version 5 pauses: the mark, and the list of waiting jobs renamed."""
-    backlog = Backlog(scene)
-    scene.production.pause_queue()
-    backlog.meta(version=V5)
-    backlog.add(jobs, 12, 7)
-    with backlog.redis() as redis:
-        redis.rename(f"{KEYS}wait", f"{KEYS}paused")
-    scene.name("Q02", QUEUE, jobs)
-
-
 @fault("Q03", "more jobs arrive than the worker gets through", scaled=QUICK)
 def under_capacity(scene: Scene) -> None:
     """Jobs come at the pace they always come at, and the worker has become too small for it."""
@@ -62,7 +51,7 @@ def under_capacity(scene: Scene) -> None:
     scene.production.no_worker()
     backlog.add(120, 12, 0)
     scene.production.worker("slow", seconds=_SLOW_SECONDS)
-    backlog.wait_for("completed", 42)
+    backlog.wait_for("completed", 41)
 
 
 @fault("Q04", "a job hangs", scaled=QUICK)
@@ -87,19 +76,6 @@ def blocked(scene: Scene) -> None:
     backlog.wait_for_no_lock()
     scene.grow_older_than(scene.threshold("silent_seconds", 12))
     scene.name("Q05", ids[0])
-
-
-@fault("Q05:stopped", "the worker's process is stopped", scaled=QUICK)
-def stopped(scene: Scene) -> None:
-    """SIGSTOP in the midst of a job: the connection stays, and nothing is renewed."""
-    backlog = Backlog(scene)
-    scene.production.worker("hang", lock_seconds=_LOCK_SECONDS)
-    backlog.add(6, 12, 7)
-    backlog.wait_for("active", 2)
-    pid = _stop_worker(scene)
-    backlog.wait_for_no_lock()
-    scene.grow_older_than(scene.threshold("silent_seconds", 12))
-    scene.name("Q05", pid)
 
 
 @fault("Q06", "the worker died over its jobs", scaled=QUICK)
@@ -184,9 +160,9 @@ def starved(scene: Scene) -> None:
     backlog = Backlog(scene)
     scene.production.no_worker()
     ids = backlog.add(30, 20, 14, priority=10)
-    backlog.add(40, 2, 0)
+    backlog.add(60, 2, 0)
     scene.production.worker("slow", seconds=_SLOW_SECONDS)
-    backlog.wait_for("completed", 3)
+    backlog.wait_for("completed", 1)
     scene.name("Q11", ids[0])
 
 
@@ -198,7 +174,7 @@ def burst(scene: Scene) -> None:
     scene.production.no_worker()
     backlog.add(80, 8, 7)
     scene.production.worker("slow", seconds=_SLOW_SECONDS)
-    backlog.wait_for("completed", 22)
+    backlog.wait_for("completed", 21)
 
 
 @fault("Q13", "what the jobs call is slow", scaled=QUICK)
@@ -249,7 +225,6 @@ def disk_stops_redis(scene: Scene) -> None:
             return bool(redis.info("persistence")["rdb_last_bgsave_status"] == "err")
 
         scene.wait_until(failed, "the snapshot to fail")
-    scene.production.worker("ok")
     scene.name("Q14", "MISCONF")
     scene.name("Q17", str(place))
 
@@ -300,7 +275,7 @@ def no_room(scene: Scene) -> None:
     scene.production.worker("full_disk")
     backlog.add(24, 12, 7)
     backlog.wait_for("failed", 24)
-    scene.name("Q17", "ENOSPC")
+    scene.name("Q17", "No space left on device")
 
 
 @fault("Q18", "the worker lives and is not connected", scaled=QUICK)
@@ -334,9 +309,9 @@ def orphaned(scene: Scene) -> None:
     """The children failed for good, and nobody told what that means for their parents."""
     backlog = Backlog(scene)
     scene.production.worker("fail", reason="Error: no such picture")
-    ids = backlog.families(3, 12)
+    backlog.families(3, 12)
     backlog.wait_for("failed", 3)
-    scene.name("Q20", ids[0], "no such picture")
+    scene.name("Q20", "no such picture")
 
 
 def _stop_worker(scene: Scene) -> int:
@@ -346,22 +321,24 @@ def _stop_worker(scene: Scene) -> int:
     return pid
 
 
-@handicap("no_client_list", "Redis does not list its clients", tried_with="Q01", unknown=("bullmq",))
-def no_client_list(scene: Scene) -> None:
+@handicap("workers_unlisted", "Redis does not list who works on the queue", tried_with="Q01", unknown=("bullmq",))
+def workers_unlisted(scene: Scene) -> None:
     """As many a managed Redis: who is connected is not said, and not seen is not absent."""
-    _narrow(scene, "-client|list")
+    _narrow(scene, "+client|setname")
 
 
-@handicap("client_names_hidden", "Redis hides the names of its clients", tried_with="Q02", blinds=False)
-def client_names_hidden(scene: Scene) -> None:
+@handicap("workers_unnamed", "Redis hides the names of its clients", tried_with="Q02", blinds=False)
+def workers_unnamed(scene: Scene) -> None:
     """Nobody has a name, ourselves included: a pause shows all the same."""
-    _narrow(scene, "-client|setname")
+    _narrow(scene, "+client|list")
 
 
 def _narrow(scene: Scene, *rules: str) -> None:
     user, password = "narrow", "narrow-Canary-7d1"  # a user of this sandbox, for the length of a drill
     with scene.sandbox.redis() as redis:
-        redis.execute_command("ACL", "SETUSER", user, "reset", "on", f">{password}", "~*", "&*", "+@all", *rules)
+        redis.execute_command(
+            "ACL", "SETUSER", user, "reset", "on", f">{password}", "~*", "&*", "+@all", "-client", *rules
+        )
 
     def gone() -> None:
         with scene.sandbox.redis() as redis:

@@ -345,5 +345,5 @@ def _narrow(scene: Scene, *rules: str) -> None:
             redis.execute_command("ACL", "DELUSER", user)
 
     scene.undo(gone)
-    url = scene.sandbox.settings()["redis"]["url"]
-    scene.settings.setdefault("redis", {})["url"] = f"redis://{user}:{password}@{url.rpartition('@')[2]}"
+    place = scene.sandbox.settings()["redis"]["url"].rpartition("//")[2].rpartition("@")[2]
+    scene.settings.setdefault("redis", {})["url"] = f"redis://{user}:{password}@{place}"

@@ -416,6 +416,15 @@ def test_slower_jobs_without_a_name_for_what_they_wait_for_are_not_confirmed() -
     assert verdict(run(queue), "Q13").tier not in ("confirmed", "probable")
 
 
+def test_a_call_is_not_slow_where_everything_takes_us_long() -> None:
+    queue = slow_downstream()
+    queue.calls = {"mux_assets": 2300, "storage_clock": 1900, "headroom": 1500}
+    assert verdict(run(queue), "Q13").tier not in ("confirmed", "probable")
+    queue = slow_downstream()
+    queue.instead["redis_ping"] = replace(reading("redis_ping", {"answer": "PONG"}, source="redis"), duration_ms=700)
+    assert verdict(run(queue), "Q13").tier not in ("confirmed", "probable")
+
+
 @pytest.mark.parametrize(
     ("reason", "name"),
     [

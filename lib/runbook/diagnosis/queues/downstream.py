@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from runbook.diagnosis.queues.facts import Facts
 
 DATABASE = "database"
+PING = "redis_ping"
 _NAMES: Mapping[str, re.Pattern[str]] = {
     name: re.compile(pattern, re.IGNORECASE)
     for name, pattern in (
@@ -84,16 +85,17 @@ def _logged(readings: Readings) -> list[str]:
 
 
 def slow_calls(facts: Facts) -> list[tuple[str, str]]:
-    """Dependencies whose small call took us long, or did not end in time."""
-    slow = []
-    for reading_name, name in CALLS.items():
-        reading = facts.readings.last(reading_name)
-        if reading is None or reading.state == "not_configured":
-            continue
-        seconds = reading.duration_ms / 1000
-        if seconds >= facts.limits.slow_call_seconds:
-            slow.append((name, f"our own call took {seconds:.1f} s"))
-    return slow
+    """Dependencies whose small call took us long, or did not end in time; none where everything takes us long.
+
+    What Redis took to answer PING, and the calls of the others, tell whether it is we who are slow.
+    """
+    taken = {name: facts.readings.last(name) for name in (*CALLS, PING)}
+    took = {name: r.duration_ms / 1000 for name, r in taken.items() if r is not None and r.state != "not_configured"}
+    limit = facts.limits.slow_call_seconds
+    slow = [name for name, seconds in took.items() if seconds >= limit]
+    if took.get(PING, 0.0) >= limit / 4 or 2 * len(slow) > len(took):
+        return []
+    return [(CALLS[name], f"our own call took {took[name]:.1f} s") for name in slow]
 
 
 def database(facts: Facts) -> Verdict | None:

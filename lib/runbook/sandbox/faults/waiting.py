@@ -47,7 +47,7 @@ def paused(scene: Scene, *, jobs: int = 40) -> None:
 def under_capacity(scene: Scene) -> None:
     """Jobs come at the pace they always come at, and the worker has become too small for it."""
     backlog = Backlog(scene)
-    backlog.past(40, 8, 0.5)
+    backlog.past(40, 8, _SLOW_SECONDS)
     scene.production.no_worker()
     backlog.add(120, 12, 0)
     scene.production.worker("slow", seconds=_SLOW_SECONDS)
@@ -170,7 +170,7 @@ def starved(scene: Scene) -> None:
 def burst(scene: Scene) -> None:
     """Eighty jobs within a minute where one a minute is usual; the worker does what it can."""
     backlog = Backlog(scene)
-    backlog.past(20, 1, 0.5)
+    backlog.past(20, 1, _SLOW_SECONDS)
     scene.production.no_worker()
     backlog.add(80, 8, 7)
     scene.production.worker("slow", seconds=_SLOW_SECONDS)

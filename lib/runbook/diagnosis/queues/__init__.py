@@ -79,10 +79,11 @@ def _causes(facts: Facts, breached: bool | None) -> list[Cause]:
         holds.starved(facts),
         load.burst(facts),
         load.slow_downstream(facts),
+        # Before Redis: what a full disk explains is its consequence, and not that of what it broke first.
+        backing.no_room(facts),
         backing.redis_refuses(facts),
         backing.evicted(facts),
         backing.elsewhere(facts),
-        backing.no_room(facts),
         workers.zombie(facts),
         holds.mixed_versions(facts),
         holds.childless(facts),

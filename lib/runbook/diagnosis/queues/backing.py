@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from runbook.diagnosis import memory, redis, words
+from runbook.diagnosis import memory, words
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.queues import signatures
 from runbook.diagnosis.queues.facts import Facts
@@ -20,11 +19,6 @@ from runbook.result import DECISIVE
 PING, INFO = "redis_ping", "redis_info"
 DISK, WORKER_DISK = "disk", "worker_disk"
 KINDS: tuple[Kind, ...] = ("disk", "memory")
-STOPS: Mapping[str, str] = {
-    "K01": "ECONNREFUSED", "K05": "MAXCLIENTS", "K07": "OOM", "K08": "MISCONF", "K09": "READONLY", "K10": "LOADING",
-    "K11": "BUSY", "K12": "no answer", "K15": "DENIED", "K17": "NOREPLICAS", "K18": "CLUSTERDOWN",
-}  # fmt: skip
-"""Findings of the Redis runbook that stop a queue, and the word with which each refuses. Source: R8."""
 
 
 def redis_refuses(facts: Facts) -> Cause:
@@ -35,7 +29,8 @@ def redis_refuses(facts: Facts) -> Cause:
     and silence, are unknown. Source: R9, Q14; R8.
     """
     bench, readings = Bench("Q14", facts.readings), facts.readings
-    code, finding = _refusal(readings)
+    signature = signatures.redis_refuses(readings, facts.jobs.waiting or 0)
+    code = str(signature.details["code"]) if signature else ""
     known = readings.known(PING) and readings.known(INFO)
     return Cause(
         id="Q14",
@@ -44,20 +39,9 @@ def redis_refuses(facts: Facts) -> Cause:
         gate=bench.fact("refuses", "Redis refuses everybody, or every write", bool(code) if code or known else None,
                         value=code or None, otherwise="refutes", rests_on=(PING, INFO), weight=DECISIVE if code else 3),
         share=1.0 if code else 0.0,
-        details={"code": code, "refers_to": finding, "queue": (facts.jobs.state or {}).get("queue")} if code else {},
+        details={"code": code, "refers_to": signature.details["redis"], "queue": (facts.jobs.state or {}).get("queue")}
+        if signature else {},
     )  # fmt: skip
-
-
-def _refusal(readings: Readings) -> tuple[str, str | None]:
-    """The word with which it refuses, and the finding of the Redis runbook behind it; empty when it does not."""
-    found = redis.finding(readings)
-    stops = found is not None and found.cause in STOPS
-    refused = signatures.redis_refuses(readings, 0)
-    if refused is not None:
-        code = str(refused.details["code"]).upper()
-        meant = next((cause for cause, word in STOPS.items() if word == code), None)
-        return code, found.cause if found is not None and stops else meant
-    return (STOPS[found.cause], found.cause) if found is not None and stops else ("", None)
 
 
 def evicted(facts: Facts) -> Cause:
@@ -120,7 +104,8 @@ def no_room(facts: Facts) -> Cause:
     disk, killed = jobs.failures("disk"), jobs.failures("memory")
     retried = [r for r in facts.retrying or [] if _kind(r) in KINDS]
     failed = (disk or 0) + (killed or 0) + len(retried)
-    snapshot = _refusal(facts.readings)[0] == "MISCONF"
+    refusal = signatures.redis_refuses(facts.readings, 0)
+    snapshot = refusal is not None and refusal.details["redis"] == "K08"
     full, known_disk = _full(facts, DISK if snapshot else WORKER_DISK)
     by_memory = (killed or 0) > (disk or 0)
     gate = True if failed or full else False if jobs.failed is not None or known_disk else None

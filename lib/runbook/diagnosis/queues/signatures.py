@@ -6,16 +6,21 @@ Source: reference fault model, runbook R9 (signatures measured on BullMQ 5 and 6
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from runbook.diagnosis import redis
 from runbook.diagnosis.queues.jobs import Jobs
 from runbook.diagnosis.readings import Readings, number
 
-REFUSED_CODES = frozenset({"ECONNREFUSED", "LOADING", "MISCONF", "MAXCLIENTS", "OOM", "READONLY", "CLUSTERDOWN", "BUSY",
-                           "DENIED"})  # fmt: skip
-"""What a Redis says that refuses everybody; a password that is wrong may be ours alone."""
+STOPS: Mapping[str, str] = {
+    "K01": "ECONNREFUSED", "K05": "MAXCLIENTS", "K07": "OOM", "K08": "MISCONF", "K09": "READONLY", "K10": "LOADING",
+    "K11": "BUSY", "K12": "no answer", "K13": "clients are paused", "K15": "DENIED", "K17": "NOREPLICAS",
+    "K18": "CLUSTERDOWN",
+}  # fmt: skip
+"""Findings of the Redis runbook that stop everybody's queue, and how each shows. What may be our own way in alone (a
+name, a route, a password, a right, TLS) is none of them. Source: R8."""
 V6 = 6
 """From this version on paused jobs stay where they are, and the list ``paused`` is read by nobody."""
 MAX_IDS = 10
@@ -122,11 +127,13 @@ def failing(jobs: Jobs, least: int) -> Signature | None:
 
 
 def redis_refuses(readings: Readings, held: int) -> Signature | None:
-    """Q14: the Redis that holds the queue refuses, by its own word; silence alone is unknown."""
-    ping = readings.last("redis_ping")
-    if ping is None or ping.code.upper() not in REFUSED_CODES:
+    """Q14: the Redis that holds the queue refuses everybody, by the rules of its own runbook; silence is unknown."""
+    found = redis.finding(readings)
+    if found is None or found.cause not in STOPS:
         return None
-    return Signature(id="Q14", words=f"Redis refuses ({ping.code})", jobs=held, details={"code": ping.code})
+    code = str(found.details.get("code") or STOPS[found.cause])
+    return Signature(id="Q14", words=f"Redis refuses ({code})", jobs=held,
+                     details={"code": code, "redis": found.cause})  # fmt: skip
 
 
 STANDING: tuple[Callable[[Jobs], Signature | None], ...] = (

@@ -686,6 +686,19 @@ def test_a_queue_that_could_not_be_read_is_not_drawn() -> None:
     assert depth(redis_refuses().readings(), {}) is None
 
 
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [(REASON, "Q08"), ("job stalled more than allowable limit", "Q07"), ("ENOSPC: no space left on device", "Q17")],
+)
+def test_what_failed_an_hour_ago_explains_nothing_that_waits_now(reason: str, cause: str) -> None:
+    queue = no_worker()
+    queue.done(60, last=60, apart=50)
+    queue.fail(6 if cause != "Q07" else 1, reason, last=3000)
+    findings = run(queue)
+    assert found(findings) == {"Q01": "confirmed"}
+    assert verdict(findings, cause).tier in ("possible", "excluded")
+
+
 # -- how long jobs take against how long we look -----------------------------------------------------------------------
 
 

@@ -104,13 +104,14 @@ def no_room(facts: Facts) -> Cause:
     disk, killed = jobs.failures("disk"), jobs.failures("memory")
     retried = [r for r in facts.retrying or [] if _kind(r) in KINDS]
     failed = (disk or 0) + (killed or 0) + len(retried)
+    current = len(facts.lately(jobs.targets(*KINDS))) + len(retried)
     refusal = signatures.redis_refuses(facts.readings, 0)
     snapshot = refusal is not None and refusal.details["redis"] == "K08"
     full, known_disk = _full(facts, DISK if snapshot else WORKER_DISK)
     by_memory = (killed or 0) > (disk or 0)
     gate = True if failed or full else False if jobs.failed is not None or known_disk else None
     top: dict[str, Any] = full[0] if full else {}
-    blocked = failed >= facts.limits.min_jobs or (snapshot and bool(full))
+    blocked = current >= facts.limits.min_jobs or (snapshot and bool(full))
     reasons = jobs.reasons(*KINDS) or [str(r.get("reason"))[:200] for r in retried[:1]]
     details = {"failed_jobs": failed, "reasons": reasons,
                "host": top.get("host"), "mount": top.get("mount"), "used_percent": top.get("used_percent"),
@@ -121,9 +122,9 @@ def no_room(facts: Facts) -> Cause:
         applicable=facts.configured or facts.asked(WORKER_DISK),
         gate=bench.fact("no_room", "jobs fail for want of space or memory, or a file system of workers is full", gate,
                         value=failed or top.get("mount"), otherwise="refutes", rests_on=(FAILED, DELAYED, WORKER_DISK),
-                        weight=DECISIVE if failed else 3),
-        clauses=(bench.fact("met", "jobs, or Redis' snapshot, met it", failed > 0 or snapshot,
-                            value="MISCONF" if snapshot else failed, rests_on=(FAILED, PING)),) if gate else (),
+                        weight=DECISIVE if current else 3),
+        clauses=(bench.fact("met", "jobs, or Redis' snapshot, met it lately", current > 0 or snapshot,
+                            value="MISCONF" if snapshot else current, rests_on=(FAILED, PING)),) if gate else (),
         share=(1.0 if snapshot and full else facts.share(failed + ((jobs.waiting or 0) if blocked else 0)))
         if gate else 0.0,
         details=details if gate else {},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -16,7 +16,7 @@ from typing import Any
 
 from runbook.diagnosis import words
 from runbook.diagnosis.queues.flow import DELAYED, WAITING, Flow
-from runbook.diagnosis.queues.jobs import BEFORE, COMPLETED, Jobs, moment
+from runbook.diagnosis.queues.jobs import BEFORE, COMPLETED, FAILED, Jobs, moment
 from runbook.diagnosis.queues.limits import Limits
 from runbook.diagnosis.readings import Readings, number
 from runbook.diagnosis.words import Kind
@@ -141,6 +141,14 @@ class Facts:
         return None if rows is None else percentile(
             [number(r, "waited_seconds") for r in rows if r.get("waited_seconds") is not None], 0.95
         )  # fmt: skip
+
+    def lately(self, failed: Sequence[Row]) -> list[Row]:
+        """Those that failed within twice ``rate_minutes``: an earlier incident's are not this one's."""
+        measured, least = moment(self.readings.measured_at((FAILED,))), 120.0 * self.limits.rate_minutes
+        if measured is None:
+            return []
+        ended = [(row, moment(row.get("failed_at"))) for row in failed]
+        return [row for row, at in ended if at is not None and (measured - at).total_seconds() <= least]
 
     @cached_property
     def failed_share(self) -> float | None:

@@ -98,6 +98,8 @@ def failing(facts: Facts) -> Cause:
     going = None if facts.fails is None and done is None else bool(facts.fails) or (
         bool(between) and len(between) >= (done or 0))  # fmt: skip
     enough = len(those) >= facts.limits.min_jobs
+    # A handful that failed within the hour explains nothing that waits now, unless failing is the matter.
+    current = those if going else [row for row in those if "due_at" in row or "waited_seconds" in row]
     named = downstream.named_in([reason])
     return Cause(
         id="Q08",
@@ -112,7 +114,7 @@ def failing(facts: Facts) -> Cause:
                        value=None if facts.failed_share is None else f"{100 * facts.failed_share:.0f} % failed",
                        rests_on=(FLOW, COMPLETED, DELAYED)),
         ),
-        share=facts.share(len(those)) if enough else 0.0,
+        share=facts.share(len(current)) if enough else 0.0,
         details={"reason": reason, "jobs": len(those), "between_tries": len(between), "dependency": named,
                  "job_names": dict(Counter(str(r.get("job")) for r in those).most_common(3)),
                  "job_ids": [r.get("id") for r in as_targets(those)[:MAX_IDS]]} if enough else {},

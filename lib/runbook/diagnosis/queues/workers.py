@@ -255,7 +255,8 @@ def poison(facts: Facts) -> Cause:
     ended = len(jobs.failed or []) + len(jobs.completed or [])
     few = None if not known or jobs.completed is None else len(ids) <= 3 or 2 * len(ids) < ended
     restarted = _restarted(facts)
-    claims = len(ids) + ((jobs.waiting or 0) if restarted or jobs.no_worker else 0)
+    current = bool(again or facts.lately(for_good))
+    claims = len(ids) + ((jobs.waiting or 0) if current and (restarted or jobs.no_worker) else 0)
     names = Counter(str(row.get("job")) for row in [*again, *(jobs.failed or [])] if str(row.get("id")) in ids)
     return Cause(
         id="Q07",
@@ -263,7 +264,7 @@ def poison(facts: Facts) -> Cause:
         applicable=facts.configured,
         gate=bench.gate("stalled", "jobs that stalled for good, or again and again", len(ids) if ids or known else None,
                         at_least=1, rests_on=(FAILED, ACTIVE, WAITING), reason=jobs.absent,
-                        weight=DECISIVE if for_good and few else 3),
+                        weight=DECISIVE if for_good and few and current else 3),
         clauses=(
             bench.fact("few", "they are few among those that ended", few if ids else None if not known else False,
                        value=f"{len(ids)} of {ended}" if ids else None, rests_on=(FAILED, COMPLETED)),

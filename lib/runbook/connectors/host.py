@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook.connectors import shell
-from runbook.connectors.base import Context, Fetched
+from runbook.connectors.base import Context, Failure, Fetched
 from runbook.connectors.hosts import LIMIT_SECONDS, Answer, Hosts
 from runbook.result import Reading
 from runbook.settings import Workers
@@ -55,6 +55,7 @@ class Host(Hosts):
     ) -> None:
         super().__init__(context, section, progress=progress)
         self.proc, self.cgroups = proc, cgroups
+        self._pattern = section.process_pattern
 
     # -- disk -------------------------------------------------------------------------------------------------------
 
@@ -101,6 +102,13 @@ class Host(Hosts):
     def processes(self, pattern: str = "") -> Reading:
         """Processes whose command line matches the extended regular expression ``pattern``; empty = all."""
         return self._facts("processes", "host_processes", [self.proc, *([pattern] if pattern else [])])
+
+    def worker_processes(self) -> Reading:
+        """``worker_processes``: those that match ``workers.process_pattern``."""
+        if not self._pattern:
+            lacking = Failure(state="not_configured", reason="workers.process_pattern is not set")
+            return self.missing("worker_processes", "host_processes", lacking)
+        return self._facts("worker_processes", "host_processes", [self.proc, self._pattern])
 
     def oom_kills(self, log: str = "") -> Reading:
         """Processes that the kernel killed for want of memory, dated, from its log; partial when that does not reach

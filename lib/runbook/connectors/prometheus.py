@@ -5,6 +5,7 @@ The PromQL comes from us or from a notebook's author, never from an alert.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -49,6 +50,36 @@ class Prometheus(HttpConnector):
         path = "/api/v1/query_range"
         return self.gather(name, shown(path, params), lambda exchange: _fetched(exchange.get(path, params).object))
 
+    def queue_week(self, queue: str) -> Reading:
+        """``queue_metrics``: jobs of a queue over the last week, a row a state: ``most``, ``mean`` and ``now``.
+
+        As BullMQ's own exporter counts them (``bullmq_job_count``), or bull_exporter (``bull_queue_waiting`` and the
+        like); no rows where nobody counts them.
+        """
+        own = f"sum by (state) (bullmq_job_count{{queue={_quoted(queue)}}})"
+        others = " or ".join(
+            f'label_replace(sum(bull_queue_{state}{{queue={_quoted(queue)}}}), "state", "{state}", "", "")'
+            for state in ("waiting", "active", "delayed", "failed")
+        )
+        counted = f"({own} or {others})"
+        asked = {
+            "now": counted,
+            "most": f"max_over_time({counted}[1w:{_SAMPLE}])",
+            "mean": f"avg_over_time({counted}[1w:{_SAMPLE}])",
+        }
+        path = "/api/v1/query"
+
+        def take(exchange: Exchange) -> Fetched:
+            found: dict[str, dict[str, Any]] = {}
+            for name, promql in asked.items():
+                for row in _fetched(exchange.get(path, {"query": promql}).object).value:
+                    state = str(row.get("state"))
+                    found.setdefault(state, {"state": state, "now": None, "most": None, "mean": None})
+                    found[state][name] = row["value"]
+            return Fetched(value=[found[state] for state in sorted(found)])
+
+        return self.gather("queue_metrics", shown(path, {"query": asked["most"]}), take, limit_seconds=10)
+
     def weekly_peaks(self, promql: str = SESSIONS) -> Reading:
         """``trend``: the peak of each of the last weeks, oldest first, and how it grew.
 
@@ -78,6 +109,11 @@ class Prometheus(HttpConnector):
             return Fetched(value=_growing(whole_weeks))
 
         return self.gather("trend", shown(path, peaks), take, limit_seconds=10)
+
+
+def _quoted(text: str) -> str:
+    """A string of PromQL; its escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _growing(weeks: list[tuple[float, float]]) -> list[dict[str, Any]]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runbook.result import Reading
+
+
+def number(row: Mapping[str, Any] | None, key: str) -> float:
+    """A number of a row; 0 when it has none, so only for what was counted."""
+    value = (row or {}).get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 class Readings:

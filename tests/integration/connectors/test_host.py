@@ -17,7 +17,7 @@ from runbook.connectors.host import Host
 from runbook.connectors.shell import Shell, script_argv, with_functions
 from runbook.settings import Workers
 from tests.integration.connectors.sshd import Home, Sshd
-from tests.support import free_port
+from tests.support import free_port, wait_until
 
 MEMINFO = """MemTotal:       8000000 kB
 MemFree:          300000 kB
@@ -365,3 +365,19 @@ def test_of_many_hosts_some_are_asked(proc: Path) -> None:
 
 def test_no_hosts_are_not_configured_and_never_this_one() -> None:
     assert host(on=()).memory().state == "not_configured"
+
+
+def test_processes_of_workers_are_those_that_the_settings_describe() -> None:
+    named = Host(Context(), Workers(hosts=["local"], process_pattern="sleep 61[.]25"))
+    process = subprocess.Popen(["sleep", "61.25"])
+    try:
+        (row,) = wait_until(lambda: named.worker_processes().value, what="the process")
+    finally:
+        process.kill()
+        process.wait()
+    assert (row["host"], row["pid"], row["state"]) == ("local", process.pid, "S")
+
+
+def test_without_a_pattern_no_process_is_taken_for_a_workers() -> None:
+    reading = Host(Context(), Workers(hosts=["local"])).worker_processes()
+    assert (reading.state, reading.reason) == ("not_configured", "workers.process_pattern is not set")

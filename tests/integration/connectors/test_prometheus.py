@@ -38,7 +38,19 @@ def history() -> str:
     ]
     metrics = sorted(lines[2:], key=lambda line: line.startswith("jobs"))
     return "\n".join([lines[0], *(m for m in metrics if m.startswith("pg")), lines[1],
-                      *(m for m in metrics if m.startswith("jobs")), "# EOF", ""])  # fmt: skip
+                      *(m for m in metrics if m.startswith("jobs")), *queues(), "# EOF", ""])  # fmt: skip
+
+
+def queues() -> list[str]:
+    """Two hours of two queues: as BullMQ counts one of them, and as bull_exporter does the other."""
+    times = [NOW - timedelta(hours=2) + STEP * n for n in range(31)]
+    counted = [80 if n == 5 else 4 for n in range(31)]
+    own = [
+        f'bullmq_job_count{{queue="a \\"b",state="waiting"}} {n} {at.timestamp()}'
+        for at, n in zip(times, counted, strict=True)
+    ]
+    other = [f'bull_queue_waiting{{prefix="bull",queue="mail"}} 7 {at.timestamp()}' for at in times]
+    return ["# TYPE bullmq_job_count gauge", *own, "# TYPE bull_queue_waiting gauge", *other]
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +121,16 @@ def test_a_query_that_does_not_parse_is_unknown_and_says_why(prometheus: Prometh
 
 def test_a_metric_that_nobody_records_is_no_row_and_not_0(prometheus: Prometheus) -> None:
     assert rows(prometheus.query("none", "nothing_of_that_name", NOW)) == []
+
+
+@pytest.mark.parametrize(
+    ("queue", "most"), [('a "b', 80.0), ("mail", 7.0)], ids=["of BullMQ's own exporter", "of bull_exporter"]
+)
+def test_a_week_of_a_queue_is_told_by_state(url: str, queue: str, most: float) -> None:
+    (found,) = rows(Prometheus(context(now=lambda: NOW), url).queue_week(queue))
+    assert (found["state"], found["most"]) == ("waiting", most)
+    assert found["mean"] <= most
+
+
+def test_a_queue_that_nobody_counts_has_no_rows(url: str) -> None:
+    assert rows(Prometheus(context(now=lambda: NOW), url).queue_week("nowhere")) == []

@@ -7,7 +7,7 @@ from runbook.sandbox.faults.scene import Scene
 
 TRAFFIC_MODULE = "runbook.sandbox.clients"
 
-CONTROLS = ("P00", "V00", "L00", "D00", "M00", "H00", "K00", "Q00")
+CONTROLS = ("P00", "V00", "L00", "D00", "M00", "H00", "K00", "Q10")
 """Causes that stand for *nothing wrong*; each runbook names its own, where it has one."""
 _BROWSE = "SELECT id, title FROM content WHERE status = 'READY' ORDER BY \"createdAt\" DESC LIMIT 20"
 

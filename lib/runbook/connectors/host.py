@@ -103,7 +103,7 @@ class Host(Hosts):
         return self._facts("processes", "host_processes", [self.proc, *([pattern] if pattern else [])])
 
     def sockets(self) -> Reading:
-        """Listening TCP sockets: connections waiting to be accepted, and drops of full queues since boot."""
+        """Listening TCP sockets: connections that wait to be accepted, drops of full queues since boot, who listens."""
         return self._facts("sockets_listening", "host_sockets", [self.proc])
 
     # ----------------------------------------------------------------------------------------------------------------

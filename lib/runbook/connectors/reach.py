@@ -90,7 +90,7 @@ def reached(probe: Probe, now: Callable[[], datetime]) -> dict[str, Any]:
         host, port = "", 0
     if not host or parts.scheme not in ("http", "https"):
         return row | {"code": "URL", "reason": "traffic.upstream_hosts: not a host, and not a URL that can be asked"}
-    addresses, why = _resolved(host, port)
+    addresses, why = resolved(host, port)
     if not addresses:
         return row | {"dns": "failed", "code": "DNS", "reason": why}
     row |= {"dns": "ok", "address": addresses[0]}
@@ -100,7 +100,7 @@ def reached(probe: Probe, now: Callable[[], datetime]) -> dict[str, Any]:
             row |= {"tcp_ms": _since(began), "address": connection.getpeername()[0]}
             if parts.scheme == "http":
                 return row | _answer(connection, parts, now)
-            with _verifying().wrap_socket(connection, server_hostname=host) as secure:
+            with verifying().wrap_socket(connection, server_hostname=host) as secure:
                 certificate = secure.getpeercert() or {}
                 expires = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
                 row |= {"tls": "ok", "verify_code": 0, "days_left": _days_left(expires, now())}
@@ -125,7 +125,7 @@ def _broken(error: Exception, *, within_tls: bool, row: Mapping[str, Any]) -> di
     return {"tls": tls, "code": code or "CONNECTION", "reason": reason}
 
 
-def _resolved(host: str, port: int) -> tuple[list[str], str]:
+def resolved(host: str, port: int, seconds: float = STEP_SECONDS) -> tuple[list[str], str]:
     """Addresses of a name, or why there are none. A resolver that hangs is left behind."""
     box: list[Any] = []
 
@@ -137,9 +137,9 @@ def _resolved(host: str, port: int) -> tuple[list[str], str]:
 
     thread = threading.Thread(target=ask, name="resolve", daemon=True)
     thread.start()
-    thread.join(STEP_SECONDS)
+    thread.join(seconds)
     if not box:
-        return [], f"its name did not resolve within {STEP_SECONDS:g} s"
+        return [], f"its name did not resolve within {seconds:g} s"
     if isinstance(box[0], Exception):
         return [], connection_error(box[0])[1] or str(box[0])
     return list(dict.fromkeys(str(found[4][0]) for found in box[0])), ""
@@ -216,7 +216,7 @@ def _skew(date: str, now: datetime) -> float | None:
 
 
 @cache
-def _verifying() -> ssl.SSLContext:
+def verifying() -> ssl.SSLContext:
     """Trusts what this host trusts, and what browsers do: a slim image has no certificates of its own."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())

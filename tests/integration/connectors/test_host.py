@@ -131,8 +131,11 @@ def test_load_counts_the_processors(proc: Path) -> None:
 def test_a_listening_socket_has_its_queue(proc: Path) -> None:
     assert host(proc).sockets().rows == [
         {"host": "local", "local": "127.0.0.1:8080", "waiting": 129, "backlog": None, "overflows": 17}
+        | dict.fromkeys(HOLDER)
     ]
 
+
+HOLDER = ("pid", "processes", "state", "age_seconds", "cpu_seconds", "open_files", "open_files_limit", "command")
 
 V2 = {"memory.current": "1000", "memory.max": "2000", "memory.stat": "anon 300\ninactive_file 600\n",
       "memory.events": "low 0\nhigh 0\nmax 41\noom 2\noom_kill 1\n", "cpu.stat": "nr_periods 10\nnr_throttled 4\n",

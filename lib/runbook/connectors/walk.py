@@ -81,7 +81,7 @@ class Walk(Connector):
             What the checker asks; empty = ``app.ready_url``, else ``health_url``, else ``live_url``, else the public
             address itself.
         instance
-            One more instance, or the one to look at first; empty = those of the settings.
+            One to look at first, of a host that the settings know; empty = those of the settings.
         """
         stops = list(stops_of(self._section, url, instance))
         query = " · ".join(dict.fromkeys(f"GET {shown(stop.url)}" for stop in stops))[:500] or "GET"
@@ -127,7 +127,7 @@ def stops_of(section: App, url: str = "", instance: str = "") -> Iterator[Stop]:
 
 
 def _inside(section: App, checked: str, instance: str) -> Iterator[Stop]:
-    own = [] if not instance or "://" in instance or instance in section.instances else [instance]
+    own = [instance] if _is_ours(section, instance) else []
     instances = list(dict.fromkeys([*own, *section.instances]))[:MAX_INSTANCES]
     if not instances:
         return
@@ -138,6 +138,19 @@ def _inside(section: App, checked: str, instance: str) -> Iterator[Stop]:
     for one in found:
         kind = one.kind if asked else "check"
         yield Stop(vantage="inside", endpoint=kind, url=one.url, instance=one.instance)
+
+
+def _is_ours(section: App, instance: str) -> bool:
+    """Whether the settings know the host of an instance; one that they do not know may come from anybody's alert."""
+    known = [section.ready_url, section.health_url, section.live_url, section.public_url, *section.instances]
+    return "://" not in instance and _host(instance) in {_host(one) for one in known if one} - {""}
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _at_public(checked: str, public: str) -> str:

@@ -132,6 +132,7 @@ def test_a_listening_socket_has_its_queue(proc: Path) -> None:
     assert host(proc).sockets().rows == [
         {"host": "local", "local": "127.0.0.1:8080", "waiting": 129, "backlog": None, "overflows": 17}
         | dict.fromkeys(HOLDER)
+        | {"state": "", "command": ""}
     ]
 
 

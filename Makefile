@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+WORKERS ?= auto
 STAMP  := $(VENV)/.installed
 DRILLS := $(patsubst notebooks/%.ipynb,drill-%,$(sort $(wildcard notebooks/*.ipynb)))
 
@@ -21,7 +22,7 @@ demo: setup
 	$(BIN)/runbook demo
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Every fault of every runbook; of the first another one every day at the notebook's own thresholds, in real length.
 drill: $(DRILLS)

@@ -17,7 +17,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,6 +55,8 @@ class Stop:
     url: str
     #: Host and port, as the settings name it.
     instance: str
+    #: Nobody said that TLS is spoken there: an instance behind what ends the TLS seldom does.
+    or_plain: bool = False
 
     @property
     def checked(self) -> bool:
@@ -137,7 +139,8 @@ def _inside(section: App, checked: str, instance: str) -> Iterator[Stop]:
     found: Iterable[Endpoint] = endpoints(asked, instances)
     for one in found:
         kind = one.kind if asked else "check"
-        yield Stop(vantage="inside", endpoint=kind, url=one.url, instance=one.instance)
+        plain = one.url.startswith("https:") and not any(i.startswith("https:") for i in instances)
+        yield Stop(vantage="inside", endpoint=kind, url=one.url, instance=one.instance, or_plain=plain)
 
 
 def _is_ours(section: App, instance: str) -> bool:
@@ -239,6 +242,16 @@ def walked(stop: Stop, row: Row, seconds: float, now: Callable[[], datetime]) ->
     with connection:
         try:
             _over(connection, stop, parts, deadline, row, now, addresses)
+        except ssl.SSLError as error:
+            if stop.or_plain and not row["tls"] and not isinstance(error, ssl.SSLCertVerificationError | TimeoutError):
+                plain = replace(stop, url="http" + stop.url.removeprefix("https"), or_plain=False)
+                row.update(_blank(plain))
+                walked(plain, row, max(0.01, deadline - time.monotonic()), now)
+                return
+            code, reason = connection_error(error)
+            late = isinstance(error, TimeoutError)
+            row.update(tls=row["tls"] or "failed", layer=row["layer"] or "tls", code="TIMEOUT" if late else code,
+                       reason=reason)  # fmt: skip
         except TimeoutError:
             layer = "tls" if parts.scheme == "https" and not row["tls"] else "http"
             step = "TLS handshake" if layer == "tls" else "answer"

@@ -82,8 +82,8 @@ def _in_words(ladder: Ladder) -> str:
 def _ladder(ladder: Ladder, top: int) -> str:
     drawn = [_label(_BOX, top + 14, f"{ladder.vantage}: {ladder.target}", INK, bold=True, room=_WIDTH - _BOX)]
     last = top + _TOP + _PITCH * (len(ladder.rungs) - 1) + _HEIGHT
-    for x in (_BOX - 0.5, _BOX + _BOX_WIDTH + 0.5):
-        drawn.append(f'<line x1="{x:g}" y1="{top + _TOP - 4}" x2="{x:g}" y2="{last + 4}" stroke="{LINE}"/>')
+    sides = (_BOX - 0.5, _BOX + _BOX_WIDTH + 0.5)
+    drawn += [f'<line x1="{x:g}" y1="{top + _TOP - 4}" x2="{x:g}" y2="{last + 4}" stroke="{LINE}"/>' for x in sides]
     first = next((number for number, rung in enumerate(ladder.rungs) if rung.state == "fails"), None)
     for number, rung in enumerate(ladder.rungs):
         causes = ladder.causes if number == first else ()

@@ -10,7 +10,7 @@ from typing import Any
 
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.health.facts import WALK, Facts
-from runbook.diagnosis.health.places import WRONG_QUESTION, Place
+from runbook.diagnosis.health.places import LATE, WRONG_QUESTION, Place
 from runbook.diagnosis.health.processes import instances
 from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK, Evidence
@@ -94,7 +94,7 @@ def certificate(facts: Facts) -> Cause:
     """
     bench = Bench("H05", facts.readings)
     known = [p for p in [*facts.outside, *facts.others] if p.looks]
-    found = [p for p in known if p.most([r["layer"] == "tls" for r in p.looks])]
+    found = [p for p in known if p.most([r["layer"] == "tls" and r.get("code") not in LATE for r in p.looks])]
     place = next((p for p in found if p in facts.outside), found[0] if found else None)
     row, own = (place.last or {}) if place else {}, (place.certificate or {}) if place else {}
     kind = _wrong(row, own)
@@ -189,7 +189,7 @@ def edge(facts: Facts) -> Cause:
 def _at_edge(place: Place) -> bool:
     if place.layer == "http":
         return place.status is None or place.status >= 500 or place.status == 429
-    return place.layer in ("tcp", "late")
+    return place.layer in ("tcp", "late") or place.silent
 
 
 def wrong_question(facts: Facts) -> Cause:

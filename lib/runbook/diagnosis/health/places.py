@@ -29,7 +29,7 @@ def number(row: Row | None, key: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """One endpoint as seen from one side."""
 
@@ -93,8 +93,12 @@ class Place:
 
     @cached_property
     def failing(self) -> float | None:
-        """Share of the looks in which a checker would call it unhealthy."""
-        return self.share([self._fails(r) for r in self.looks]) if self.looks else None
+        """Share of the looks in which a checker would call it unhealthy.
+
+        Unknown for a page of which nobody said that it tells of health, while it answers.
+        """
+        failing = [self._fails(r) for r in self.looks]
+        return self.share(failing) if failing and (self.expected or any(failing)) else None
 
     @cached_property
     def bad(self) -> bool | None:
@@ -128,7 +132,8 @@ class Place:
     @cached_property
     def silent(self) -> bool:
         """It takes connections, and not a byte comes; an answer in any look, however late, is none of that."""
-        return self._all("http", LATE) and not any(r.get("http_status") for r in self.looks)
+        waits = [r["layer"] in ("tls", "http") and r.get("code") in LATE for r in self.looks]
+        return self.most(waits) and not any(r.get("http_status") for r in self.looks)
 
     @cached_property
     def answers(self) -> bool:

@@ -54,6 +54,9 @@ def down(facts: Facts) -> Cause:
         gone = True
     elif left and None not in left:
         gone = not any(left)
+    # A process of it that listens elsewhere, or that is about to, is not down.
+    lives = any(strays(facts, p) or _young_processes(facts, p) for p in refused)
+    gone = False if lives else gone
     restarts = sum(machine.restarts(p) or 0 for p in looping)
     details: dict[str, Any] = {}
     if refused:
@@ -71,8 +74,9 @@ def down(facts: Facts) -> Cause:
             bench.fact("nobody", "by its own host nobody listens at the port",
                        None if not nobody or None in nobody else not any(nobody) or bool(looping),
                        rests_on=(SOCKETS,), reason=_no_host(facts)),
-            bench.fact("process", "processes of the application left there", gone, value=value,
-                       rests_on=(PROCESSES, SOCKETS), reason=_no_pattern(facts)),
+            bench.fact("process", "no process of the application is left there", gone, value=value,
+                       otherwise="refutes" if lives else "neutral", rests_on=(PROCESSES, SOCKETS),
+                       reason=_no_pattern(facts)),
         ),
         share=facts.share(refused),
         details=_known(details),

@@ -40,15 +40,12 @@ def _endpoint(facts: Facts) -> Face:
     known = [p for p in facts.outside if p.failing is not None]
     place = max(known, key=lambda p: p.failing or 0.0, default=facts.checked)
     value = _percent(place)
-    breached = None if place is None else place.bad
-    if place is not None and not place.expected and not place.bad:
-        breached = None
     return Face(
         label=f"looks at {place.url} that failed" if place is not None else "looks at the health endpoint that failed",
         unit="%",
-        value=value if place is not None and (place.expected or place.bad) else None,
+        value=value,
         threshold=round(100 * facts.limits.failing_share, 1),
-        breached=breached,
+        breached=None if place is None else place.bad,
         peak=value,
     )
 

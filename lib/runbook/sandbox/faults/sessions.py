@@ -51,7 +51,7 @@ def superusers_in_the_reserve(scene: Scene, *, superusers: int = 14, ordinary: i
     scene.name("P14", "backoffice")
 
 
-@fault("healthy", "ordinary traffic", expects=("P00", "V00"), outcomes=("healthy", "no_current_fault"))
+@fault("healthy", "ordinary traffic", expects=("P00", "V00", "H00"), outcomes=("healthy", "no_current_fault"))
 def ordinary_traffic(scene: Scene, *, idle: int = 4) -> None:
     """A few idle sessions of a pool, and two that run short statements all the time."""
     for session in scene.sessions(idle, "web", "api"):

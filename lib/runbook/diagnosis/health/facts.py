@@ -126,6 +126,11 @@ class Facts:
         """Whether nothing at all is known of where the application itself was asked."""
         return not self.known
 
+    @cached_property
+    def blind(self) -> bool:
+        """Whether nothing is known of any endpoint that tells of health."""
+        return not any(p.bad is not None for p in [*self.asked, *self.outside])
+
     def live(self, place: Place) -> Place | None:
         """The liveness endpoint beside this one: at the same instance, or outside."""
         if place in self.instances:

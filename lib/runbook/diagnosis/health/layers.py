@@ -5,6 +5,7 @@ Source: reference fault model, R7.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK, Evidence
 
 CHECKER = "checker"
+_TRANSIENT = re.compile(r"(?i)temporary|try again|within")
+"""What a resolver says that has no answer, which is not the same as no such name."""
 DAY = 86_400.0
 
 
@@ -33,7 +36,9 @@ def name_does_not_resolve(facts: Facts) -> Cause:
     addresses = list(dict.fromkeys(a for p in stale for r in p.looks for a in _stale(r)))
     found = gone or stale
     works = any(p.answers for p in facts.instances) if facts.instances else None
-    others = _other_names(facts, found)
+    # "No such name" is the answer of a resolver that works.
+    transient = any(_TRANSIENT.search(str(r.get("reason"))) for p in gone for r in p.looks)
+    others = True if found and not transient else _other_names(facts, found)
     place = found[0] if found else None
     return Cause(
         id="H04",
@@ -45,7 +50,7 @@ def name_does_not_resolve(facts: Facts) -> Cause:
         clauses=(
             bench.fact("by_address", "the application answers at its own address", works, rests_on=(WALK,),
                        reason="no instance is configured (app.instances)"),
-            bench.fact("others", "other names resolve here, so that it is not our resolver", others,
+            bench.fact("others", "it is not our resolver: it says so itself, or other names resolve", others,
                        rests_on=("dependency_hosts", WALK), otherwise="refutes", weight=WEAK,
                        reason="no other name was asked for"),
         ),

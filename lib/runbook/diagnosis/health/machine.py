@@ -20,6 +20,8 @@ SOCKETS = "sockets_listening"
 ADDRESSES = "instance_addresses"
 PROCESSES = "processes"
 LOCAL = "local"
+LEAST_BUSY = 0.1
+"""Processors that something in a loop gets at least, however busy the machine is."""
 STOPPED = ("T", "t", "D")
 _ANY = ("0.0.0.0", "*", "[::]", "::")  # noqa: S104 - as the kernel writes it; nothing is bound here
 
@@ -126,6 +128,14 @@ class Machine:
             return None
         seconds = (seen[-1][0] - seen[0][0]).total_seconds()
         return round((seen[-1][1] - seen[0][1]) / seconds, 2) if seconds >= 0.3 else None
+
+    def always_running(self, place: Place) -> bool:
+        """Whether the process there was running, or about to, in each of several looks, and did use a processor.
+
+        On a machine with much to do it gets less than a whole one.
+        """
+        states = [str(row.get("state")) for _, rows in self._looks(place) for row in rows]
+        return len(states) >= 2 and set(states) == {"R"} and (self.busy(place) or 0.0) >= LEAST_BUSY
 
     def pids(self, place: Place) -> list[int]:
         """Processes that listened there, look by look, each once."""

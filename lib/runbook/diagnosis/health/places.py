@@ -125,15 +125,20 @@ class Place:
         return self._all("tcp", (REFUSED,))
 
     @cached_property
+    def mute(self) -> bool:
+        """Neither refused nor answered in any look; an answer, however late, is none of that."""
+        waits = [r["layer"] in ("tcp", "tls", "http") and r.get("code") in LATE for r in self.looks]
+        return self.most(waits) and not self.answers
+
+    @cached_property
     def unconnected(self) -> bool:
-        """The connection is not refused and does not come about."""
-        return self._all("tcp", LATE)
+        """Of those: not once a connection came about."""
+        return self.mute and not any(r.get("tcp") == "ok" for r in self.looks)
 
     @cached_property
     def silent(self) -> bool:
-        """It takes connections, and not a byte comes; an answer in any look, however late, is none of that."""
-        waits = [r["layer"] in ("tls", "http") and r.get("code") in LATE for r in self.looks]
-        return self.most(waits) and not any(r.get("http_status") for r in self.looks)
+        """It takes connections, at least at first, and not a byte comes."""
+        return self.mute and not self.unconnected
 
     @cached_property
     def answers(self) -> bool:

@@ -86,12 +86,12 @@ def down(facts: Facts) -> Cause:
 def hung(facts: Facts) -> Cause:
     """H02: it takes connections and does not answer: stopped, stuck in the kernel, or in a loop.
 
-    Gate: connected, and not a byte in any look (or not even connected, while its process is stopped with a full queue).
-    Clauses: its other endpoints are as silent; its process is stopped, stuck, or busy with a whole processor. An answer
-    of the liveness endpoint excludes it: then something behind the one endpoint hangs. Source: R7, H02.
+    Gate: connected, and not a byte in any look; where its queue is full, its process must be seen to hang. Clauses: its
+    other endpoints are as silent; its process is stopped, stuck, or always busy. An answer of the liveness endpoint
+    excludes it: then something behind the one endpoint hangs. Source: R7, H02.
     """
     bench, machine = Bench("H02", facts.readings), facts.machine
-    silent = [p for p in facts.affected if p.silent or (p.unconnected and machine.full(p) and machine.stopped(p))]
+    silent = [p for p in facts.affected if p.mute and _hangs(facts, p)]
     silent = [p for p in silent if not any(o.answers for o in facts.beside(p))]
     beside = [o for p in silent for o in facts.beside(p)]
     states = [_state(facts, p) for p in silent]
@@ -121,6 +121,14 @@ def hung(facts: Facts) -> Cause:
     )  # fmt: skip
 
 
+def _hangs(facts: Facts, place: Place) -> bool:
+    """Whether silence is the process's: with a full queue it may be that nobody accepts, unless it is seen to hang."""
+    if facts.machine.full(place) is None:
+        return place.silent
+    state = _state(facts, place)
+    return place.silent if state is None else state[0]
+
+
 def _state(facts: Facts, place: Place) -> tuple[bool, str] | None:
     """Whether the process there is ill, and in words; ``None`` when it cannot be seen."""
     machine = facts.machine
@@ -130,8 +138,8 @@ def _state(facts: Facts, place: Place) -> tuple[bool, str] | None:
     who = f"process {int(number(row, 'pid') or 0)}"
     if stopped:
         return True, f"{who} is {'stuck in the kernel' if row.get('state') == 'D' else 'stopped'} ({row.get('state')})"
-    if busy is not None and busy >= facts.limits.busy_share:
-        return True, f"{who} is busy with {busy:g} processors"
+    if machine.always_running(place) or (busy is not None and busy >= facts.limits.busy_share):
+        return True, f"{who} is busy at each look" + (f", with {busy:g} processors" if busy is not None else "")
     return False, f"{who} is in state {row.get('state')}" + (f", uses {busy:g} processors" if busy is not None else "")
 
 

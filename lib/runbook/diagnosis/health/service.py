@@ -81,9 +81,7 @@ def dependency(facts: Facts, ready: Ready) -> Cause:
     first = failing[0] if failing else None
     together = [d for d in failing if first is not None and d.rank == first.rank]
     rests_on = (*(first.rests_on if first else ()), WALK) if first else ("redis_ping", "connection", WALK)
-    gate: bool | None = bool(places and first) or (False if not facts.unseen or facts.outside else None)
-    if facts.unseen and not facts.outside:
-        gate = None
+    gate: bool | None = None if facts.blind else bool(places and first)
     if (places and first is None and ready.backing.unknown) or ready.unclear:
         gate = None
     clauses: list[Evidence] = []
@@ -136,7 +134,7 @@ def slow(facts: Facts) -> Cause:
     places = [p for p in [*facts.asked, *facts.outside] if p.bad and _late_looks(p)]
     places = list(dict.fromkeys(places))
     seconds = max((x for p in places for x in _late_looks(p)), default=None)
-    asked = [p for p in [*facts.asked, *facts.outside] if p.looks]
+    asked = [p for p in [*facts.asked, *facts.outside] if p.bad is not None]
     quickest = max((x for p in asked for r in p.looks if (x := number(r, "total_ms")) is not None), default=None)
     inside = [p for p in places if p in facts.asked]
     return Cause(
@@ -159,7 +157,7 @@ def slow(facts: Facts) -> Cause:
 def _late_looks(place: Place) -> list[float]:
     """Seconds of good answers that came too late."""
     return [round((number(r, "total_ms") or 0.0) / 1000, 2) for r in place.looks
-            if place.is_late(r) and isinstance(r.get("http_status"), int) and r["http_status"] < 300]  # fmt: skip
+            if place.is_late(r) and not r["layer"]]  # fmt: skip
 
 
 def _slowest(place: Place) -> str | None:
@@ -177,7 +175,7 @@ def degraded(facts: Facts, ready: Ready) -> Cause:
     """
     bench = Bench("H16", facts.readings)
     asked = list(dict.fromkeys([*facts.outside, *facts.asked]))
-    known = [p for p in asked if p.looks]
+    known = [p for p in asked if p.bad is not None]
     places = [p for p in known if p.layer == "body"]
     checks = [c for p in places for c in p.checks("fail", "warn")]
     named = list(dict.fromkeys(str(c.get("name")) for c in checks))
@@ -258,12 +256,11 @@ def release(facts: Facts, *, others: bool | None) -> Cause:
     """
     bench = Bench("H15", facts.readings)
     split, deployed = _by_release(facts), _deployed(facts)
-    unknown = facts.unseen and not facts.outside
     gate: bool | None
     if split is not None:
         gate, weight = True, STRONG
     else:
-        gate, weight = (None if unknown else bool(deployed and (facts.affected or facts.first_bad))), WEAK
+        gate, weight = (None if facts.blind else bool(deployed and (facts.affected or facts.first_bad))), WEAK
         if gate is False and facts.affected and facts.readings.rows("deployments") is None and _asked(facts):
             gate = None
     began = _began_with(facts, deployed)

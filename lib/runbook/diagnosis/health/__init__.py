@@ -27,7 +27,6 @@ EXPLAINS: tuple[tuple[str, str], ...] = (
     ("H14", "H01"), ("H14", "H02"), ("H14", "H13"), ("H14", "H07"),
     ("H07", "H16"), ("H07", "H08"),
     ("H15", "H12"), ("H15", "H01"), ("H15", "H10"), ("H15", "H09"),
-    ("H10", "H01"),
     ("H03", "H01"),
 )  # fmt: skip
 """Static edges: who hangs does not accept; a full disk stops what writes; a dependency that is down makes degraded and
@@ -49,7 +48,7 @@ def _findings(taken: Readings, parameters: Mapping[str, Any]) -> Findings:
     faces = symptom.faces(facts)
     breached = symptom.is_breached(faces)
     causes = _causes(facts, breached)
-    verdicts = verdict.rank(causes, [*EXPLAINS, *edges.across(causes)], breached=breached)
+    verdicts = verdict.rank(causes, _edges(causes), breached=breached)
     return Findings(
         symptom=symptom.shown(faces),
         impact=_impact(facts),
@@ -97,6 +96,13 @@ def _causes(facts: Facts, breached: bool | None) -> list[Cause]:
         blind=facts.why_not(),
     )  # fmt: skip
     return [healthy, *causes]
+
+
+def _edges(causes: Sequence[Cause]) -> list[tuple[str, str]]:
+    """The static edges, those across runbooks, and that between starting and down: who restarts always starts."""
+    down = next(cause for cause in causes if cause.id == "H01")
+    starting = ("H01", "H10") if down.details.get("restarts") else ("H10", "H01")
+    return [*EXPLAINS, starting, *edges.across(causes)]
 
 
 def _impact(facts: Facts) -> str:

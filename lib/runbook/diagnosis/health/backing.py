@@ -7,7 +7,7 @@ runbook a failing system stands for is said here, once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,13 @@ from runbook.result import Reading
 Row = Mapping[str, Any]
 OURS_ALONE = ("auth_failed", "permission_denied", "rate_limited", "not_configured")
 """States of a reading that speak of us."""
+REFUSALS = re.compile(
+    r"ECONNREFUSED|ENOENT|^(?:53|57|58)\w{3}$|^(?:LOADING|MISCONF|MAXCLIENTS|OOM|READONLY|CLUSTERDOWN|BUSY|"
+    r"MASTERDOWN|NOREPLICAS)$|^5\d\d$|SlowDown|ServiceUnavailable|InternalError"
+)
+"""Codes with which a system itself, or its host, says that it does not serve."""
+SILENCES = re.compile(r"TIMEOUT|ETIMEDOUT|DNS|EHOSTUNREACH|ENETUNREACH|ECONNRESET")
+"""Codes of silence, which may be our own way there: they count where the application says the same."""
 NO_DEPENDENCY = re.compile(
     r"(?i)disk|space|memory|heap|\brss\b|cpu|event.?loop|uptime|migrat|version|release|config|env|ping|self|"
     r"(?:^|_)app(?:$|_)|liveness|readiness|http$|server$"
@@ -70,6 +77,8 @@ class Backing:
     readings: Readings
     #: Checks of the health endpoints' bodies.
     checks: Sequence[Row]
+    #: Whether a health endpoint itself waits for something.
+    waits: bool = False
 
     @cached_property
     def all(self) -> list[Dependency]:
@@ -81,7 +90,9 @@ class Backing:
     @cached_property
     def failing(self) -> list[Dependency]:
         """Those that are down by their own probe or by the application's word, unless the word is that it is up."""
-        return [d for d in self.all if any(d.rank)]
+        found = [d for d in self.all if any(d.rank)]
+        # Where the application names what is down, what it does not speak of is not the matter.
+        return [d for d in found if d.said] or found
 
     @cached_property
     def unknown(self) -> list[str]:
@@ -98,27 +109,30 @@ class Backing:
         said = True if bad else False if any(c.get("status") == "pass" for c in mine) else None
         return said, str(bad[0].get("output") or "")[:200] if bad else ""
 
-    def _probed(self, name: str) -> tuple[bool | None, str]:
-        """Whether the probe of that reading fails, and what it says."""
+    def _probed(self, name: str, *, said: bool | None) -> tuple[bool | None, str]:
+        """Whether the probe of that reading fails, and what it says.
+
+        Silence is unknown unless the application says the same, or waits itself.
+        """
         reading = self.readings.last(name)
         if reading is None:
             return None, f"{name} was not read"
         if reading.state == "ok":
             return False, "answers"
-        said = f"{reading.code} {reading.reason}".strip()[:200]
-        return (None if reading.state in OURS_ALONE else True), said
+        told = f"{reading.code} {reading.reason}".strip()[:200]
+        refused = bool(REFUSALS.search(reading.code))
+        quiet = bool(SILENCES.search(reading.code)) and (bool(said) or self.waits)
+        return (True if (refused or quiet) and reading.state not in OURS_ALONE else None), told
 
     def _redis(self) -> Dependency:
-        fails, why = self._probed("redis_ping")
         said, output = self._said(REDIS)
-        code = _code(self.readings.last("redis_ping"))
+        fails, why = self._probed("redis_ping", said=said)
         return Dependency(name="Redis", said=said, output=output, fails=fails, why=why, rests_on=("redis_ping",),
-                          refers_to=redis_finding(self.readings) if fails or said else None
-                          if not code else REDIS_FINDINGS.get(code))  # fmt: skip
+                          refers_to=redis_finding(self.readings) if fails or said else None)  # fmt: skip
 
     def _database(self) -> Dependency:
-        fails, why = self._probed("connection")
         said, output = self._said(DATABASE)
+        fails, why = self._probed("connection", said=said)
         finding = None
         if fails or said:
             taken = [r for name in SLOTS for r in self.readings.series(name)]
@@ -129,8 +143,8 @@ class Backing:
                           refers_to=finding.cause if finding is not None else None)  # fmt: skip
 
     def _storage(self) -> Dependency:
-        fails, why = self._probed("storage_clock")
         said, output = self._said(STORAGE)
+        fails, why = self._probed("storage_clock", said=said)
         return Dependency(name="object storage", said=said, output=output, fails=fails, why=why,
                           rests_on=("storage_clock",), refers_to="V18" if fails else None)  # fmt: skip
 
@@ -171,6 +185,3 @@ def _vendor_pattern(host: str) -> re.Pattern[str]:
     labels = [label for label in host.lower().split(".") if label not in ("api", "www", "com", "net", "org", "io")]
     words = [re.escape(label) for label in labels if len(label) > 2]
     return re.compile("|".join(words), re.IGNORECASE) if words else re.compile(r"(?!)")
-
-
-Probe = Callable[[Readings], Dependency]

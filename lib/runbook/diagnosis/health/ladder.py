@@ -88,7 +88,7 @@ def _note(layer: str, row: Mapping[str, Any]) -> str:
 
 def _dependencies(place: Place, ready: Ready) -> Rung:
     failing = [d for d in ready.backing.failing if d.fails or d.said]
-    if failing and (place in ready.places or place.layer == "body"):
+    if failing and place.bad and (ready.places or place.layer == "body"):
         told = "; ".join(f"{d.name}: {d.why if d.fails else d.output or 'down by its word'}" for d in failing[:2])
         return Rung(layer="dependencies", state="fails", note=told)
     known = [d.name for d in ready.backing.all if d.fails is False]

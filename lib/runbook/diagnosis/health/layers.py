@@ -26,8 +26,8 @@ def name_does_not_resolve(facts: Facts) -> Cause:
     """H04: the name has no address here, or an address that takes no connections any more.
 
     Gate: no address, in most looks; or an address before the one that works refuses or is silent (a stale record).
-    Clause: an instance answers at its own address; or other names resolve, so that it is not our resolver. A resolver
-    that answers nobody is ours: then nothing is said. Source: R7, H04.
+    A resolver that has no answer, for other names neither, is ours: then nothing is said. Clause: an instance answers
+    at its own address. Source: R7, H04.
     """
     bench = Bench("H04", facts.readings)
     known = [p for p in facts.outside if p.looks]
@@ -36,25 +36,24 @@ def name_does_not_resolve(facts: Facts) -> Cause:
     addresses = list(dict.fromkeys(a for p in stale for r in p.looks for a in _stale(r)))
     found = gone or stale
     works = any(p.answers for p in facts.instances) if facts.instances else None
-    # "No such name" is the answer of a resolver that works.
+    # "No such name" is the answer of a resolver that works; "try again" may be that of one that answers nobody.
     transient = any(_TRANSIENT.search(str(r.get("reason"))) for p in gone for r in p.looks)
-    others = True if found and not transient else _other_names(facts, found)
+    ours = transient and not _other_names(facts, found)
     place = found[0] if found else None
     return Cause(
         id="H04",
         name="name does not resolve" if gone or not stale else "name points at an address that is gone",
         gate=bench.fact("resolves", "its name has no address, or one that takes no connections",
-                        True if found else False if known else None, rests_on=(WALK,), otherwise="refutes",
+                        None if ours else True if found else False if known else None, otherwise="refutes",
+                        rests_on=(WALK, *(("dependency_hosts",) if ours else ())),
                         value=(f"{place.url}: {place.reason}" if gone and place else ", ".join(addresses)) or None,
-                        reason=facts.why_not()),
+                        reason="the resolver of this host answers nobody, as far as is known" if ours
+                        else facts.why_not()),
         clauses=(
             bench.fact("by_address", "the application answers at its own address", works, rests_on=(WALK,),
                        reason="no instance is configured (app.instances)"),
-            bench.fact("others", "it is not our resolver: it says so itself, or other names resolve", others,
-                       rests_on=("dependency_hosts", WALK), otherwise="refutes", weight=WEAK,
-                       reason="no other name was asked for"),
         ),
-        share=1.0 if found else 0.0,
+        share=1.0 if found and not ours else 0.0,
         details={"host": place.instance, "url": place.url, "stale_addresses": addresses or None,
                  "reason": place.reason or None} if place else {},
     )  # fmt: skip
@@ -169,8 +168,8 @@ def edge(facts: Facts) -> Cause:
     addresses = {p.instance for p in facts.instances}
     found = [p for p in known if p.bad and _at_edge(p) and p.instance not in addresses]
     well = None if not facts.instances else len(facts.well) == len(facts.instances)
-    if facts.instances and any(p.bad is None for p in facts.instances):
-        well = None if well is False and not facts.affected else well
+    if not facts.affected and (facts.cut_off or any(p.bad is None for p in facts.instances)):
+        well = None  # those that cannot be seen may be what fails
     # What an instance fails at as well is not the edge's.
     gate = False if known and (not found or well is False) else True if found else None
     place = found[0] if found else None

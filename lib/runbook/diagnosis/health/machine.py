@@ -23,7 +23,7 @@ LOCAL = "local"
 LEAST_BUSY = 0.1
 """Processors that something in a loop gets at least, however busy the machine is."""
 STOPPED = ("T", "t", "D")
-_ANY = ("0.0.0.0", "*", "[::]", "::")  # noqa: S104 - as the kernel writes it; nothing is bound here
+ANY_ADDRESS = ("0.0.0.0", "*", "[::]", "::")  # noqa: S104 - as the kernel writes it; nothing is bound here
 
 
 def split(local: str) -> tuple[str, int | None]:
@@ -76,7 +76,11 @@ class Machine:
         found: list[Row] = []
         for row in reading.rows if reading.known else ():
             local, port = split(str(row.get("local") or ""))
-            if row.get("host") == host and port == place.port and (local in _ANY or local.strip("[]") == address):
+            if (
+                row.get("host") == host
+                and port == place.port
+                and (local in ANY_ADDRESS or local.strip("[]") == address)
+            ):
                 found.append(row)
         return found
 
@@ -172,21 +176,20 @@ class Machine:
         host = self.host_of(place)
         return None if self.processes is None or host is None else sum(1 for r in self.processes if r["host"] == host)
 
-    def strays(self, place: Place, expected: frozenset[int], siblings: list[Row]) -> list[Row] | None:
-        """Listening processes of the application on the host of a place, at none of the ports where one is expected.
+    def strays(self, place: Place, serving: frozenset[tuple[Any, Any]], siblings: list[Row]) -> list[Row] | None:
+        """Listening processes of the application on the host of a place, those apart that serve where one is expected.
 
         Known by the pattern, or as another of what listens where an instance is well. ``None`` = cannot be told.
         """
         host = self.host_of(place)
         if host is None or (self.pattern is None and not siblings):
             return None
-        serving = {number(r, "pid") for r in self.rows or [] if split(str(r["local"]))[1] in expected}
         alike = {_shape(str(r.get("command") or "")) for r in siblings} - {""}
         found = []
         for row in self.rows or []:
             command = str(row.get("command") or "")
             ours = bool(self.pattern and self.pattern.search(command)) or _shape(command) in alike
-            if row.get("host") == host and ours and number(row, "pid") not in serving:
+            if row.get("host") == host and ours and (host, row.get("pid")) not in serving:
                 found.append(row)
         return found
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.health.facts import LOG, WALK, Facts
-from runbook.diagnosis.health.machine import PROCESSES, SOCKETS, split
+from runbook.diagnosis.health.machine import ANY_ADDRESS, LOCAL, PROCESSES, SOCKETS, is_loopback, split
 from runbook.diagnosis.health.places import Place, number
 from runbook.diagnosis.verdict import Cause
-from runbook.result import DECISIVE, STRONG, WEAK, Evidence
+from runbook.result import DECISIVE, STRONG, Evidence
 
 ELSEWHERE = "walk_elsewhere"
 STARTING = re.compile(
@@ -54,9 +54,9 @@ def down(facts: Facts) -> Cause:
         gone = True
     elif left and None not in left:
         gone = not any(left)
-    # A process of it that listens elsewhere, or that is about to, is not down.
-    lives = any(strays(facts, p) or _young_processes(facts, p) for p in refused)
-    gone = False if lives else gone
+    # A process of it that listens elsewhere, or is about to listen, is not down.
+    strayed = any(strays(facts, p) for p in refused)
+    gone = False if strayed or any(_young_processes(facts, p) for p in refused) else gone
     restarts = sum(machine.restarts(p) or 0 for p in looping)
     details: dict[str, Any] = {}
     if refused:
@@ -75,7 +75,7 @@ def down(facts: Facts) -> Cause:
                        None if not nobody or None in nobody else not any(nobody) or bool(looping),
                        rests_on=(SOCKETS,), reason=_no_host(facts)),
             bench.fact("process", "no process of the application is left there", gone, value=value,
-                       otherwise="refutes" if lives else "neutral", rests_on=(PROCESSES, SOCKETS),
+                       otherwise="refutes" if strayed else "neutral", rests_on=(PROCESSES, SOCKETS),
                        reason=_no_pattern(facts)),
         ),
         share=facts.share(refused),
@@ -176,9 +176,11 @@ def elsewhere(facts: Facts) -> Cause:
 
 def strays(facts: Facts, place: Place) -> list[Mapping[str, Any]] | None:
     """Listening processes of the application at no place where one is expected."""
-    ports = frozenset(p.port for p in [*facts.instances, *facts.outside, *facts.others] if p.port is not None)
-    siblings = [row for p in facts.well if p in facts.instances and (row := facts.machine.holder(p)) is not None]
-    found = facts.machine.strays(place, ports, siblings)
+    machine = facts.machine
+    asked = [*facts.instances, *facts.outside, *facts.others]
+    held = [row for p in asked if (row := machine.holder(p)) is not None]
+    siblings = [row for p in facts.well if p in facts.instances and (row := machine.holder(p)) is not None]
+    found = machine.strays(place, frozenset((r["host"], r.get("pid")) for r in held), siblings)
     return None if found is None else list(found)
 
 
@@ -188,7 +190,10 @@ def urls_elsewhere(facts: Facts) -> list[str]:
     for place in facts.affected:
         for row in (strays(facts, place) or []) if place.refused else []:
             address, port = split(str(row.get("local")))
-            host = "127.0.0.1" if address in ("0.0.0.0", "*", "[::]", "::") else address  # noqa: S104 - to ask there
+            own = str((place.last or {}).get("address"))
+            host = own if address in ANY_ADDRESS else address
+            if is_loopback(host) and row.get("host") != LOCAL:
+                continue  # that host's own loopback cannot be asked from here
             scheme, _, rest = place.url.partition("://")
             urls.append(f"{scheme}://{host}:{port}/{rest.partition('/')[2]}")
     return list(dict.fromkeys(urls))
@@ -198,9 +203,9 @@ def starting(facts: Facts) -> Cause:
     """H10: it is starting, or migrating, and not yet over its time.
 
     Gate: it says so itself, the database it waits for does (57P03), or a young process of it does not listen yet.
-    Clauses: it is younger than ``startup_seconds``; and it is not the next of many restarts. Source: R7, H10.
+    Clause: it is younger than ``startup_seconds``; one that is older hangs in its start. Source: R7, H10.
     """
-    bench, machine = Bench("H10", facts.readings), facts.machine
+    bench = Bench("H10", facts.readings)
     says = [p for p in facts.affected if _says_starting(p)]
     silent = [p for p in facts.affected if p.refused and _young_processes(facts, p)]
     connection = facts.readings.last("connection")
@@ -208,7 +213,6 @@ def starting(facts: Facts) -> Cause:
     places = list(dict.fromkeys([*says, *silent])) or (facts.affected if database else [])
     ages = [age for p in places if (age := _age(facts, p)) is not None]
     young = None if not ages else max(ages) < facts.limits.startup_seconds
-    again = [machine.restarts(p) for p in places]
     unclear = facts.unseen or (bool(facts.affected) and not places and facts.machine.rows is None
                                and all(p.refused for p in facts.affected))  # fmt: skip
     return Cause(
@@ -219,10 +223,8 @@ def starting(facts: Facts) -> Cause:
                         value=_words(says) or ("the database starts up (57P03)" if database else None),
                         rests_on=(WALK, SOCKETS, "connection"), otherwise="refutes", reason=facts.why_not()),
         clauses=(
-            bench.weigh("age", "age of the process", max(ages) if ages else None, unit="s", otherwise="refutes",
+            bench.weigh("age", "age of the process", max(ages) if ages else None, unit="s",
                         below=facts.limits.startup_seconds, rests_on=(WALK, SOCKETS), reason=_no_host(facts)),
-            bench.fact("once", "the same process at each look", None if not again or None in again else not any(again),
-                       rests_on=(SOCKETS,), otherwise="refutes", weight=WEAK, reason=_no_host(facts)),
         ),
         share=facts.share(places),
         details=_known({"instances": instances(places), "says": _words(says), "young": young,

@@ -66,7 +66,9 @@ class Ready:
     def backing(self) -> Backing:
         """The systems behind, with what these endpoints say of them; of degraded ones where none fails."""
         told = self.places or [*self.facts.asked, *self.facts.outside]
-        return Backing(self.facts.readings, [c for p in told for c in p.checks("fail", "warn", "pass")])
+        waits = any(p.mute or p.layer == "late" for p in self.places)
+        checks = [c for p in told for c in p.checks("fail", "warn", "pass")]
+        return Backing(self.facts.readings, checks, waits=waits)
 
 
 def dependency(facts: Facts, ready: Ready) -> Cause:

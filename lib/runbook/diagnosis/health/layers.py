@@ -115,7 +115,7 @@ def certificate(facts: Facts) -> Cause:
                                   rests_on=(WALK,), otherwise="refutes"))  # fmt: skip
     return Cause(
         id="H05",
-        name=f"TLS: {_NAMES.get(kind, 'handshake or certificate')}",
+        name=_name(kind, own),
         gate=bench.fact("accepted", "no TLS connection comes about, or the certificate is not accepted",
                         True if place else False if known else None, rests_on=(WALK,), otherwise="refutes",
                         value=row.get("reason") or None, reason=facts.why_not()),
@@ -131,6 +131,12 @@ def certificate(facts: Facts) -> Cause:
 _NAMES = {"expired": "certificate expired", "not yet valid": "certificate not yet valid",
           "name": "certificate for another name", "issuer": "issuer not known here",
           "handshake": "handshake fails"}  # fmt: skip
+
+
+def _name(kind: str, own: Mapping[str, Any]) -> str:
+    """What the cause is called: with the day where a certificate is over."""
+    day = f" ({str(own['not_after'])[:10]})" if kind == "expired" and own.get("not_after") else ""
+    return f"TLS: {_NAMES.get(kind, 'handshake or certificate')}{day}"
 
 
 def _wrong(row: Mapping[str, Any], own: Mapping[str, Any]) -> str:

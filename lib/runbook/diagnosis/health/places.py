@@ -167,6 +167,9 @@ class Place:
             return ""
         row = failing[0]
         seconds = (number(row, "total_ms") or 0.0) / 1000
+        own = self.certificate or {}
+        if row["layer"] == "tls" and own.get("expired"):
+            return f"its certificate expired at {own.get('not_after')}"
         return str(row.get("reason")) if row["layer"] else f"answered {row.get('http_status')} after {seconds:.1f} s"
 
     @property

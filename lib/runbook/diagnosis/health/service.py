@@ -115,7 +115,8 @@ def _dependency_details(
 ) -> dict[str, Any]:
     if first is None:
         return {}
-    details = {"dependency": first.name, "dependencies": [d.name for d in together], "probe": first.why,
+    several = [d.name for d in together] if len(together) > 1 else None
+    details = {"dependency": first.name, "dependencies": several, "probe": first.why,
                "application_says": first.output or None, "refers_to": first.refers_to,
                "instances": instances(places), "http_status": places[0].status}  # fmt: skip
     return {k: v for k, v in details.items() if v is not None}

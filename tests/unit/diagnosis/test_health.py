@@ -264,6 +264,19 @@ def test_a_crash_loop_is_another_process_at_each_look() -> None:
     assert (details["restarts"], verdict(findings, "H01").name) == (9, "down: it restarts again and again")
 
 
+def test_a_process_that_ends_before_it_listens_is_a_crash_loop_and_not_starting() -> None:
+    made = down()
+    young = {"host": "10.0.0.1", "age_seconds": 0.4, "command": COMMAND}
+    looks = [reading("processes", [young | {"pid": 700, "age_seconds": 90.0}, young | {"pid": 701 + n}], source="host")
+             for n in range(3)]  # fmt: skip
+    made.instances = {ONE: [refused()]}
+    readings = [r for r in made.readings() if r.name != "processes"]
+    findings = diagnose([*readings, *looks], PATTERN)
+    assert found(findings) == ["H01"]
+    assert verdict(findings, "H01").details["restarts"] == 2
+    assert verdict(findings, "H10").tier == "excluded"
+
+
 def test_silence_with_a_liveness_endpoint_that_answers_is_not_hung() -> None:
     """Readiness waits for something: Redis that takes connections and says nothing."""
     made = everywhere(silent(), live=answer(), front=504)
@@ -343,6 +356,8 @@ def test_a_process_without_files_left_is_named_with_its_limit() -> None:
     made = everywhere(silent(), front=504)
     made.sockets = {a: {"open_files": 1024, "open_files_limit": 1024} for a in ALL}
     findings = run(made)
+    assert found(findings) == ["H13"]
+    assert verdict(findings, "H02").consequence_of == "H13"
     assert verdict(findings, "H13").details["open_files_limit"] == 1024
     assert verdict(findings, "H13").name == "no open file left"
 

@@ -23,14 +23,13 @@ __all__ = ["diagnose", "elsewhere", "finding", "ladders", "prevention"]
 HEALTHY = "H00"
 
 EXPLAINS: tuple[tuple[str, str], ...] = (
-    ("H02", "H13"),
     ("H14", "H01"), ("H14", "H02"), ("H14", "H13"), ("H14", "H07"),
     ("H07", "H16"), ("H07", "H08"),
     ("H15", "H12"), ("H15", "H01"), ("H15", "H10"), ("H15", "H09"),
     ("H03", "H01"),
 )  # fmt: skip
-"""Static edges: who hangs does not accept; a full disk stops what writes; a dependency that is down makes degraded and
-slow; a release breaks the instances that have it; who starts, or listens elsewhere, is not down."""
+"""Static edges: a full disk stops what writes; a dependency that is down makes degraded and slow; a release breaks the
+instances that have it; who listens elsewhere is not down."""
 
 
 def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Findings:
@@ -99,10 +98,14 @@ def _causes(facts: Facts, breached: bool | None) -> list[Cause]:
 
 
 def _edges(causes: Sequence[Cause]) -> list[tuple[str, str]]:
-    """The static edges, those across runbooks, and that between starting and down: who restarts always starts."""
-    down = next(cause for cause in causes if cause.id == "H01")
-    starting = ("H01", "H10") if down.details.get("restarts") else ("H10", "H01")
-    return [*EXPLAINS, starting, *edges.across(causes)]
+    """The static edges, those across runbooks, and two whose direction depends.
+
+    Who restarts again and again is always starting. Who hangs accepts nothing, and who has no file left hangs.
+    """
+    by_id = {cause.id: cause.details for cause in causes}
+    starting = ("H01", "H10") if by_id["H01"].get("restarts") else ("H10", "H01")
+    hung = ("H13", "H02") if by_id["H13"].get("kind") == "files" else ("H02", "H13")
+    return [*EXPLAINS, starting, hung, *edges.across(causes)]
 
 
 def _impact(facts: Facts) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from runbook.diagnosis.health.limits import Limits
@@ -150,6 +151,18 @@ class Machine:
         """How often another process listened there than the look before; ``None`` when it was not seen twice."""
         looks = self._looks(place)
         return max(0, len(self.pids(place)) - 1) if len(looks) >= 2 else None
+
+    def comes_and_goes(self, place: Place) -> int:
+        """How many of the application's processes of a look are gone in the next, with new ones in their place."""
+        host = self.host_of(place)
+        if self.pattern is None or host is None:
+            return 0
+        seen = [
+            {int(r["pid"]) for r in reading.rows
+             if r.get("host") == host and number(r, "pid") is not None and self.pattern.search(str(r.get("command")))}
+            for reading in self.readings.series(PROCESSES) if reading.known
+        ]  # fmt: skip
+        return sum(min(len(before - after), len(after - before)) for before, after in pairwise(seen))
 
     # -- processes of the application -----------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ def down(facts: Facts) -> Cause:
     it stays probable: it could listen elsewhere. Source: R7, H01.
     """
     bench, machine = Bench("H01", facts.readings), facts.machine
-    looping = [p for p in facts.affected if machine.restarts(p)]
+    looping = [p for p in facts.affected if restarts_at(facts, p)]
     refused = [p for p in facts.affected if p.refused or p in looping]
     nobody = [machine.listened(p) for p in refused]
     left = [machine.left(p) for p in refused]
@@ -56,8 +56,9 @@ def down(facts: Facts) -> Cause:
         gone = not any(left)
     # A process of it that listens elsewhere, or is about to listen, is not down.
     strayed = any(strays(facts, p) for p in refused)
-    gone = False if strayed or any(_young_processes(facts, p) for p in refused) else gone
-    restarts = sum(machine.restarts(p) or 0 for p in looping)
+    about = any(_young_processes(facts, p) for p in refused) and not looping
+    gone = False if strayed or about else gone
+    restarts = sum(restarts_at(facts, p) for p in looping)
     details: dict[str, Any] = {}
     if refused:
         details = {"instances": instances(refused), "code": "ECONNREFUSED", "restarts": restarts or None,
@@ -81,6 +82,12 @@ def down(facts: Facts) -> Cause:
         share=facts.share(refused),
         details=_known(details),
     )  # fmt: skip
+
+
+def restarts_at(facts: Facts, place: Place) -> int:
+    """How often a process of the place was seen to be replaced: by who listens, else by which processes there are."""
+    listening = facts.machine.restarts(place)
+    return listening or (facts.machine.comes_and_goes(place) if place.refused else 0)
 
 
 def hung(facts: Facts) -> Cause:
@@ -207,7 +214,7 @@ def starting(facts: Facts) -> Cause:
     """
     bench = Bench("H10", facts.readings)
     says = [p for p in facts.affected if _says_starting(p)]
-    silent = [p for p in facts.affected if p.refused and _young_processes(facts, p)]
+    silent = [p for p in facts.affected if p.refused and _young_processes(facts, p) and not restarts_at(facts, p)]
     connection = facts.readings.last("connection")
     database = connection is not None and connection.code == STARTING_UP
     places = list(dict.fromkeys([*says, *silent])) or (facts.affected if database else [])
@@ -271,15 +278,17 @@ def queue_full(facts: Facts) -> Cause:
     full = [p for p in stuck if machine.full(p) is not None]
     files = [p for p in stuck if machine.out_of_files(p) is not None]
     logged = facts.logged(FILES_LOGGED) or 0
-    places = full or files or (stuck if logged else [])
+    # Without a file left nothing is accepted, and the queue fills as well.
+    places = files or full or (stuck if logged else [])
     unclear = facts.unseen or (any(p.unconnected or p.silent for p in stuck)
                                and any(machine.host_of(p) is None for p in stuck))  # fmt: skip
-    row = next((machine.full(p) for p in full), None) or next((machine.out_of_files(p) for p in files), None) or {}
-    waiting = f"{row.get('waiting'):g} wait, {row.get('backlog'):g} fit" if full and row else None
-    opened = f"{row.get('open_files'):g} of {row.get('open_files_limit'):g} files open" if files and not full else None
+    row: Mapping[str, Any] = next((r for p in files if (r := machine.out_of_files(p))), {})
+    row = row or next((r for p in full if (r := machine.full(p))), {})
+    waiting = f"{row.get('waiting'):g} wait, {row.get('backlog'):g} fit" if full and not files else None
+    opened = f"{row.get('open_files'):g} of {row.get('open_files_limit'):g} files open" if files else None
     return Cause(
         id="H13",
-        name="no open file left" if places and not full else "accept queue full",
+        name="no open file left" if places and (files or not full) else "accept queue full",
         gate=bench.fact("full", "more connections wait than its queue holds, or no file is left to open",
                         True if places else None if unclear else False,
                         value=waiting or opened or (f"{logged} lines of EMFILE" if places else None),
@@ -289,7 +298,8 @@ def queue_full(facts: Facts) -> Cause:
                        any(p.unconnected or p.silent for p in places) if places else None, rests_on=(WALK,)),
         ),
         share=facts.share(places),
-        details=_known({"instances": instances(places), "local": row.get("local"), "waiting": row.get("waiting"),
+        details=_known({"instances": instances(places), "kind": "queue" if full and not files else "files",
+                        "local": row.get("local"), "waiting": row.get("waiting"),
                         "backlog": row.get("backlog"), "pid": row.get("pid"), "open_files": row.get("open_files"),
                         "open_files_limit": row.get("open_files_limit"),
                         "overflows": row.get("overflows")}) if places else {},

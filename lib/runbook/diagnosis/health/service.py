@@ -221,9 +221,10 @@ def disk_or_memory(facts: Facts) -> Cause:
         gate = False
     first = full[0] if full else {}
     memory = bool(logged[NO_MEMORY]) or any("mem" in str(c["name"]).lower() for c in own)
+    others = [r.get("mount") for r in (full or [])[1:5]]
     details = {"host": first.get("host"), "mount": first.get("mount"), "used_percent": first.get("used_percent"),
-               "inodes_percent": first.get("inodes_percent"),
-               "application_says": [f"{c['name']}: {c.get('output')}" for c in own][:3] or None,
+               "inodes_percent": first.get("inodes_percent"), "also_full": others or None,
+               "application_says": list(dict.fromkeys(f"{c['name']}: {c.get('output')}" for c in own))[:3] or None,
                "kind": "memory" if memory and not full else "disk"}  # fmt: skip
     return Cause(
         id="H14",

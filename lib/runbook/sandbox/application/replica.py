@@ -6,9 +6,12 @@ request: it can be stopped, killed, made deaf or sent into a loop without harm t
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
+import resource
+import signal
 import socket
 import ssl
 import threading
@@ -21,10 +24,12 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from runbook.embedded import die_with_parent
 from runbook.sandbox import processes
 
-Mode = Literal["ok", "slow", "loop", "deaf", "starting", "failing", "moved"]
+Mode = Literal["ok", "slow", "loop", "deaf", "crash", "files", "starting", "failing", "moved"]
 CHECK_SECONDS = 1.5
+MOST_FILES = 48
 READY, LIVE, DETAILED = "/health/ready", "/health/live", "/api/health"
 
 
@@ -206,10 +211,34 @@ def _deaf() -> None:
         threading.Event().wait()
 
 
+def _use_up_files() -> None:
+    """Open files up to a small limit: no further connection can be accepted (EMFILE)."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
+    with contextlib.suppress(OSError):
+        while True:
+            os.open(os.devnull, os.O_RDONLY)
+
+
+def _restarted() -> None:
+    """A supervisor with a process that ends half a second after each start, before it listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        processes.ready(port=free.getsockname()[1])
+    while True:
+        child = os.fork()
+        if child == 0:
+            die_with_parent(signal.SIGKILL)()
+            time.sleep(0.5)
+            os._exit(1)
+        os.waitpid(child, 0)
+
+
 def main() -> None:
     """In the child: serve until it is ended."""
     given = processes.arguments()
     orders = Orders(**{**given, "behind": tuple(given.get("behind", ()))})
+    if orders.mode == "crash":
+        _restarted()
     if orders.mode == "deaf":
         _deaf()
         return
@@ -220,6 +249,8 @@ def main() -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(orders.certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
+    if orders.mode == "files":
+        _use_up_files()
     processes.ready(port=server.server_port)
     if orders.mode == "loop":
         while True:  # as a regular expression that never ends does it: nobody is answered, one processor is used up

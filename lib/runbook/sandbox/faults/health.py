@@ -6,11 +6,15 @@ import socket
 from functools import partial
 from typing import Any
 
+from runbook.sandbox.application.replica import MOST_FILES
+from runbook.sandbox.faults import machine
 from runbook.sandbox.faults.instances import (
     PATTERN,
     address,
     certificate,
     front,
+    full_disk,
+    metrics_server,
     own_redis,
     started,
     stop,
@@ -38,6 +42,14 @@ def application_down(scene: Scene) -> None:
     for instance in instances:
         instance.kill()
     scene.name("H01", "ECONNREFUSED", address(instances[0]))
+
+
+@here("H01:loop", "application restarts again and again")
+def crash_loop(scene: Scene) -> None:
+    """It ends half a second after each start, before it listens; a supervisor starts it anew."""
+    (instance,) = started(scene, "crash")
+    told(scene, [address(instance)], front(scene, [address(instance)]))
+    scene.name("H01", address(instance), "restarts")
 
 
 @here("H02", "application stopped")
@@ -106,6 +118,14 @@ def accept_queue_full(scene: Scene) -> None:
     scene.name("H13", address(instance), instance.pid)
 
 
+@here("H13:files", "no open file left")
+def no_file_left(scene: Scene) -> None:
+    """It leaked files up to its limit: the kernel takes connections, and it can accept none (EMFILE)."""
+    (instance,) = started(scene, "files")
+    told(scene, [address(instance)], address(instance))
+    scene.name("H13", instance.pid, MOST_FILES)
+
+
 # -- on the way -------------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +144,16 @@ def certificate_expired(scene: Scene, *, host: str = "localhost", days: float = 
     file, dates = certificate(scene, host, days=days)
     told(scene, instances, front(scene, instances, certificate=file), scheme="https", host=host)
     scene.name("H05", host, dates["not_after"], "expired")
+
+
+@here("H05:behind", "certificate expired before an application that is not ready", expects=("H05", "H07"))
+def two_at_once(scene: Scene, *, host: str = "localhost") -> None:
+    """Who renews the certificate and goes to bed is called again: behind it Redis is down."""
+    instances = _without_redis(scene)
+    file, dates = certificate(scene, host, days=-0.5)
+    told(scene, instances, front(scene, instances, certificate=file), scheme="https", host=host)
+    scene.name("H05", dates["not_after"])
+    scene.name("H07", "Redis")
 
 
 @here("H06", "edge answers 502")
@@ -181,6 +211,24 @@ def too_slow(scene: Scene) -> None:
     told(scene, instances, front(scene, instances))
 
 
+@here("H11", "checker's side", programs={"prometheus": "prometheus"})
+def checker_side(scene: Scene) -> None:
+    """A metrics server probes a port that was right last year; the endpoint and its instances are well."""
+    instances = [address(i) for i in started(scene, "ok", "ok")]
+    told(scene, instances, front(scene, instances))
+    metrics_server(scene, target=f"127.0.0.1:{Production.closed_port()}", name=scene.settings["app"]["ready_url"])
+    scene.name("H11", scene.settings["app"]["ready_url"])
+
+
+@here("H14", "disk full, not ready", needs=(machine.mounts,))
+def disk_full(scene: Scene) -> None:
+    """The disk that the application writes to is full, and its readiness check says so."""
+    place = full_disk(scene)
+    instances = [address(i) for i in started(scene, "ok", "ok", scratch=place)]
+    told(scene, instances, front(scene, instances))
+    scene.name("H14", "No space left on device", "disk")
+
+
 @here("H15", "new release does not get ready")
 def new_release(scene: Scene) -> None:
     """Half of the instances run the new release and are never ready; those of the old one are well."""
@@ -197,11 +245,13 @@ def degraded(scene: Scene) -> None:
     scene.name("H16", "redis", "K01")
 
 
-def _without_redis(scene: Scene, **orders: Any) -> None:
+def _without_redis(scene: Scene, **orders: Any) -> list[str]:
+    """Instances whose Redis was killed, behind a front."""
     server, state, url = own_redis(scene)
     instances = [address(i) for i in started(scene, "ok", "ok", redis_url=url, **orders)]
     told(scene, instances, front(scene, instances))
     server.end(state["pid"])
+    return instances
 
 
 # -- what the diagnosis lacks -----------------------------------------------------------------------------------------

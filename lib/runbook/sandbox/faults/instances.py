@@ -5,8 +5,10 @@ They are not the demo application, which goes on unharmed: a drill that kills or
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,8 +16,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from runbook.embedded import die_with_parent
 from runbook.sandbox import processes
 from runbook.sandbox.application.replica import DETAILED, LIVE, READY
+from runbook.sandbox.faults.production import Production
+from runbook.sandbox.faults.registry import find_program
 from runbook.sandbox.faults.scene import Scene
 from runbook.sandbox.redis_server import RedisServer
 
@@ -78,6 +85,53 @@ def own_redis(scene: Scene) -> tuple[RedisServer, dict[str, Any], str]:
     url = server.url(state)
     scene.settings.setdefault("redis", {})["url"] = url
     return server, state, url
+
+
+def metrics_server(scene: Scene, *, target: str, name: str) -> None:
+    """A Prometheus that scrapes ``target`` under this name, and the diagnosis told of it."""
+    place = tempfile.TemporaryDirectory(prefix="runbook-metrics-")
+    scene.undo(place.cleanup)
+    port = Production.closed_port()
+    job = {"job_name": "uptime", "scrape_interval": "1s", "scrape_timeout": "1s",
+           "static_configs": [{"targets": [target], "labels": {"instance": name}}]}  # fmt: skip
+    configuration = Path(place.name) / "prometheus.yml"
+    configuration.write_text(json.dumps({"scrape_configs": [job]}))  # JSON is YAML
+    process = subprocess.Popen(
+        [str(find_program("prometheus")), f"--config.file={configuration}", f"--storage.tsdb.path={place.name}/data",
+         f"--web.listen-address=127.0.0.1:{port}"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=die_with_parent(signal.SIGTERM),
+    )  # fmt: skip
+
+    def end() -> None:
+        process.kill()
+        process.wait()
+
+    scene.undo(end)
+    url = f"http://127.0.0.1:{port}"
+    scene.settings.setdefault("prometheus", {})["url"] = url
+
+    def scraped() -> bool:
+        try:
+            answer = httpx.get(f"{url}/api/v1/query", params={"query": "up == 0"}, timeout=2)
+            return bool(answer.json()["data"]["result"])
+        except (httpx.HTTPError, ValueError, KeyError):
+            return False
+
+    scene.wait_until(scraped, "the metrics server to scrape")
+
+
+def full_disk(scene: Scene) -> str:
+    """A filesystem of a megabyte without a byte left; where it is mounted."""
+    place = tempfile.mkdtemp(prefix="runbook-disk-")
+    scene.undo(lambda: Path(place).rmdir())
+    mount, umount = str(find_program("mount")), str(find_program("umount"))
+    subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True, capture_output=True)
+    scene.undo(lambda: subprocess.run([umount, place], check=True, capture_output=True))
+    with (Path(place) / "uploads.log").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 65_536)
+    return place
 
 
 def certificate(scene: Scene, host: str, *, days: float) -> tuple[str, Mapping[str, Any]]:

@@ -30,6 +30,7 @@ LIMIT_SECONDS = 6.0
 ANSWER_SECONDS = 4.0
 """A balancer's own limit is seldom longer."""
 MAX_BYTES = 262_144
+_ACCEPT = "application/health+json, application/json, */*"
 MAX_CHECKS = 30
 MAX_WORDS_CHARACTERS = 100
 AT_ONCE = 16
@@ -127,9 +128,9 @@ def ask(endpoint: Endpoint) -> dict[str, Any]:
         "reason": "", "pool": None,
     }  # fmt: skip
     try:
-        trusted = _trusting(anybody=endpoint.balanced)
+        _trusting(anybody=endpoint.balanced)  # made before the clock runs: it reads every certificate of the system
         began = time.perf_counter()
-        status, kind, body = _answer(endpoint.url, trusted, time.monotonic() + ANSWER_SECONDS)
+        status, kind, body = fetch(endpoint, accept=_ACCEPT, seconds=ANSWER_SECONDS, most=MAX_BYTES)
     except httpx.TimeoutException:
         return row | {"code": "TIMEOUT", "reason": f"no answer within {ANSWER_SECONDS:g} s"}
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
@@ -153,15 +154,23 @@ def ask(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _answer(url: str, trusted: ssl.SSLContext, deadline: float) -> tuple[int, str, bytes]:
+def fetch(endpoint: Endpoint, *, accept: str, seconds: float, most: int) -> tuple[int, str, bytes]:
+    """Status, content type and body of one GET, as a balancer or a scraper does it.
+
+    Raises
+    ------
+    httpx.HTTPError, httpx.InvalidURL, OSError, ValueError
+        Nothing came, or nothing that could be asked for.
+    """
+    trusted, deadline = _trusting(anybody=endpoint.balanced), time.monotonic() + seconds
     with (
-        httpx.Client(verify=trusted, timeout=ANSWER_SECONDS, follow_redirects=False, trust_env=False) as client,
-        client.stream("GET", url, headers={"Accept": "application/health+json, application/json, */*"}) as response,
+        httpx.Client(verify=trusted, timeout=seconds, follow_redirects=False, trust_env=False) as client,
+        client.stream("GET", endpoint.url, headers={"Accept": accept}) as response,
     ):
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk
-            if len(body) > MAX_BYTES:
+            if len(body) > most:
                 break
             if time.monotonic() > deadline:
                 raise httpx.ReadTimeout("the answer did not come to its end")

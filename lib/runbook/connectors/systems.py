@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 if TYPE_CHECKING:
+    from runbook.connectors.app_metrics import AppMetrics
     from runbook.connectors.aws import Aws
     from runbook.connectors.base import Context
     from runbook.connectors.bullmq import BullQueue
@@ -159,6 +160,13 @@ class Systems:
         if LOCAL not in section.hosts and any(map(is_loopback, asked)):
             section = section.model_copy(update={"hosts": [*section.hosts, LOCAL]})
         return Host(self.context, section, progress=self._watched)
+
+    @cached_property
+    def app_metrics(self) -> AppMetrics:
+        """The application's own metrics endpoint."""
+        from runbook.connectors.app_metrics import AppMetrics
+
+        return AppMetrics(self.context, self.settings.app)
 
     @cached_property
     def reach(self) -> Reach:

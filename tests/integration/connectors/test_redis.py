@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from runbook.connectors import redis_server as module
+from runbook.connectors import redis_session as module
 from runbook.connectors.base import Context
 from runbook.connectors.redis_server import CLIENT_NAME, RedisServer
 from runbook.redaction import Redactor
@@ -70,6 +70,17 @@ def test_the_figures_that_the_rules_need_are_there(plain: RedisProcess) -> None:
     assert row["used_memory"] > 0
     assert row["error_counts"]["ERR"] >= 1
     assert [key for key, value in row.items() if value is None] == []
+    assert row["own_errors"] == {}
+
+
+def test_errors_that_our_own_commands_meet_are_known_to_be_ours(plain: RedisProcess) -> None:
+    asked = connector(plain.url())
+    before = asked.info().value
+    with module.Session(plain.url(), asked.own_errors) as session:
+        session.batch([("NOSUCH",), ("GET",)])
+    after = asked.info().value
+    assert after["error_counts"]["ERR"] - before.get("error_counts", {}).get("ERR", 0) == 2
+    assert after["own_errors"] == {"ERR": 2}
 
 
 def test_our_connection_carries_our_name(plain: RedisProcess) -> None:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from runbook.diagnosis import connections
+from runbook.diagnosis import connections, redis
 from runbook.diagnosis.conclusion import leading
 from runbook.diagnosis.readings import Readings
-from runbook.result import Reading
 
 Row = Mapping[str, Any]
 OURS_ALONE = ("auth_failed", "permission_denied", "rate_limited", "not_configured")
@@ -35,13 +34,6 @@ NO_DEPENDENCY = re.compile(
 DATABASE = re.compile(r"(?i)database|postgres|prisma|\bdb\b|(?:^|_)db(?:$|_)|sql|typeorm|sequelize|hikari|knex")
 REDIS = re.compile(r"(?i)redis|cache|valkey|\bqueue|bull")
 STORAGE = re.compile(r"(?i)\bs3\b|(?:^|_)s3(?:$|_)|bucket|object.?storage|\br2\b|blob|minio|(?:^|[^a-z])storage")
-REDIS_FINDINGS: Mapping[str, str] = {
-    "ECONNREFUSED": "K01", "ENOENT": "K01", "ETIMEDOUT": "K02", "DNS": "K02", "EHOSTUNREACH": "K02",
-    "ENETUNREACH": "K02", "NOAUTH": "K03", "WRONGPASS": "K03", "NOPERM": "K04", "MAXCLIENTS": "K05", "OOM": "K07",
-    "MISCONF": "K08", "READONLY": "K09", "LOADING": "K10", "BUSY": "K11", "DENIED": "K15", "NOREPLICAS": "K17",
-    "MOVED": "K18", "CLUSTERDOWN": "K18",
-}  # fmt: skip
-"""What a refusal of Redis stands for in the runbook of Redis."""
 SLOTS = ("connection", "headroom", "activity", "sessions", "blockers", "prepared", "limits", "churn", "sessions_after",
          "pools", "pooler_databases", "pooler_config")  # fmt: skip
 
@@ -127,8 +119,9 @@ class Backing:
     def _redis(self) -> Dependency:
         said, output = self._said(REDIS)
         fails, why = self._probed("redis_ping", said=said)
+        finding = redis.finding(self.readings) if fails or said else None
         return Dependency(name="Redis", said=said, output=output, fails=fails, why=why, rests_on=("redis_ping",),
-                          refers_to=redis_finding(self.readings) if fails or said else None)  # fmt: skip
+                          refers_to=finding.cause if finding is not None else None)  # fmt: skip
 
     def _database(self) -> Dependency:
         said, output = self._said(DATABASE)
@@ -169,15 +162,6 @@ class Backing:
     def _by_name(self, name: str) -> Dependency:
         said, output = self._said(re.compile(re.escape(name)))
         return Dependency(name=name, said=said, output=output, fails=None, why="no probe of its own", rests_on=())
-
-
-def redis_finding(readings: Readings) -> str | None:
-    """What the Redis that refuses stands for in its own runbook, by the first word of its refusal."""
-    return REDIS_FINDINGS.get(_code(readings.last("redis_ping")))
-
-
-def _code(reading: Reading | None) -> str:
-    return reading.code.upper() if reading is not None and reading.state != "ok" else ""
 
 
 def _vendor_pattern(host: str) -> re.Pattern[str]:

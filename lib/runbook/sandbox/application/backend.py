@@ -67,14 +67,12 @@ class Backend:
     """The shared part of the application; ``stage`` is replaced as a whole."""
 
     def __init__(self, configuration: Configuration) -> None:
-        import redis.asyncio
-
         self.configuration = configuration
         self.stage = Stage()
         self._next: dict[Failure, list[bool]] = {}
         self._chance = random.Random(20)  # noqa: S311 - which request fails is no secret
         self.database = Database(configuration.database_dsn)
-        self.redis: Any = redis.asyncio.from_url(configuration.redis_url, socket_timeout=2, socket_connect_timeout=2)
+        self._caches: dict[str, Any] = {}
         self.client = http1.Client()
         self.log = _application_log(configuration.app_log)
         self._queue: Any = None
@@ -86,6 +84,20 @@ class Backend:
         """Behave like that from now on."""
         self.stage = stage
         self._next.clear()
+
+    @property
+    def redis(self) -> Any:
+        """The cache that is configured now; one client for each address, as long as that is in force."""
+        import redis.asyncio
+
+        url = self.stage.redis_url or self.configuration.redis_url
+        for other in [known for known in self._caches if known != url]:
+            task = asyncio.create_task(self._caches.pop(other).aclose())
+            self._reports.add(task)
+            task.add_done_callback(self._reports.discard)
+        if url not in self._caches:
+            self._caches[url] = redis.asyncio.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        return self._caches[url]
 
     def meets(self, failure: Failure) -> bool:
         """Whether the next request that this failure concerns is one of its share.

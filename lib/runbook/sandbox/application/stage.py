@@ -66,6 +66,7 @@ class Stage(BaseModel):
     #: Overrides of the application's own configuration; empty = as started.
     stripe_key: str = ""
     database_dsn: str = ""
+    redis_url: str = ""
     s3_endpoint_url: str = ""
     s3_bucket: str = ""
     s3_access_key_id: str = ""

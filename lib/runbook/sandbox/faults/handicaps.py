@@ -30,3 +30,10 @@ def no_redis_login(scene: Scene) -> None:
     url = scene.sandbox.settings()["redis"]["url"]
     before, _, after = url.rpartition("@")
     scene.settings.setdefault("redis", {})["url"] = f"{before.rpartition(':')[0]}:wrong@{after}"
+
+
+@handicap("no_host", "the workers' host does not answer", tried_with="M01", unknown=("host",))
+def no_host(scene: Scene) -> None:
+    """Nobody listens for SSH where the host should be: its memory is unknown, and that is not the same as fine."""
+    address = f"nobody@127.0.0.1:{scene.production.closed_port()}"
+    scene.settings.setdefault("workers", {})["hosts"] = [address]

@@ -7,6 +7,8 @@ import subprocess
 import tempfile
 from functools import cache
 
+from runbook.errors import SandboxError
+from runbook.sandbox import cgroups
 from runbook.sandbox.faults.registry import find_program
 
 
@@ -28,4 +30,17 @@ def mounts() -> str | None:
         if done.returncode:
             return "needs the right to mount a filesystem, which this container withholds"
         subprocess.run([umount, place], check=True)
+    return None
+
+
+@cache
+def memory_cgroups() -> str | None:
+    """A memory cgroup of one's own, with a limit."""
+    if lacking := root():
+        return f"{lacking}, to make a memory cgroup"
+    try:
+        made = cgroups.make(64 * 2**20)
+    except SandboxError as error:
+        return f"needs a memory cgroup of its own: {error.message}"
+    made.remove()
     return None

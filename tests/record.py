@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from runbook import catalog, recording
 from runbook.catalog import Runbook
@@ -51,11 +53,14 @@ def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path) -> Non
 
 
 def _of_the_sandbox(reading: Reading) -> Reading:
-    """What else runs on this machine is nobody's business either."""
-    if reading.name != "sockets_listening" or not isinstance(reading.value, list):
+    """What else runs on this machine, and where it keeps it, is nobody's business either."""
+    own: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "sockets_listening": lambda row: str(row.get("command")).startswith("/opt/app/"),
+        "disk": lambda row: row.get("mount") == "/" or str(row.get("mount")).startswith(tempfile.gettempdir()),
+    }
+    if reading.name not in own or not isinstance(reading.value, list):
         return reading
-    ours = [row for row in reading.value if str(row.get("command")).startswith("/opt/app/")]
-    return replace(reading, value=ours)
+    return replace(reading, value=[row for row in reading.value if own[reading.name](row)])
 
 
 def main(name: str, *faults: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 from runbook.diagnosis.health.limits import Limits
@@ -153,7 +152,7 @@ class Machine:
         return max(0, len(self.pids(place)) - 1) if len(looks) >= 2 else None
 
     def comes_and_goes(self, place: Place) -> int:
-        """How many of the application's processes of a look are gone in the next, with new ones in their place."""
+        """How many of the application's processes came after the first look, with as many gone before the last."""
         host = self.host_of(place)
         if self.pattern is None or host is None:
             return 0
@@ -162,7 +161,10 @@ class Machine:
              if r.get("host") == host and number(r, "pid") is not None and self.pattern.search(str(r.get("command")))}
             for reading in self.readings.series(PROCESSES) if reading.known
         ]  # fmt: skip
-        return sum(min(len(before - after), len(after - before)) for before, after in pairwise(seen))
+        if len(seen) < 2:
+            return 0
+        came, went = set().union(*seen[1:]) - seen[0], set().union(*seen[:-1]) - seen[-1]
+        return min(len(came), len(went))
 
     # -- processes of the application -----------------------------------------------------------------------------
 

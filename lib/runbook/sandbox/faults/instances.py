@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -27,11 +28,12 @@ from runbook.sandbox.faults.scene import Scene
 from runbook.sandbox.redis_server import RedisServer
 
 MODULE = "runbook.sandbox.application.replica"
-PATTERN = r"application\.replica instance"
-"""What the command lines of the instances look like."""
+INSTANCE = f"instance-{secrets.token_hex(3)}"
+PATTERN = rf"application\.replica {INSTANCE}$"
+"""What the command lines of the instances look like; other sandboxes on this host have others."""
 
 
-def started(scene: Scene, *modes: str, word: str = "instance", **orders: Any) -> list[processes.Child]:
+def started(scene: Scene, *modes: str, word: str = INSTANCE, **orders: Any) -> list[processes.Child]:
     """Instances in these modes, one each; they end when the fault heals."""
     launched = [processes.launch(MODULE, word) for _ in modes]
     children = []

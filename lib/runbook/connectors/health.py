@@ -43,6 +43,7 @@ _WORDS = {
 _WORSE = {"pass": 0, "unknown": 1, "warn": 2, "fail": 3}
 _POOL_NAMES = ("pool", "database", "postgres", "prisma", "db", "sql", "hikari")
 _USED = ("used", "in_use", "inuse", "active", "busy", "acquired", "checked_out", "numused", "activeconnections")
+_WAITING = ("waiting", "pending", "queued", "numpendingacquires", "threadsawaitingconnection")
 _SIZE = ("size", "max", "limit", "total", "pool_size", "maximum", "max_size", "connection_limit", "maxconnections")
 
 
@@ -286,7 +287,9 @@ def _check(name: str, item: Any) -> dict[str, Any]:
 
 
 def _pool(value: Any, depth: int = 0) -> dict[str, int] | None:
-    """``used`` and ``size`` of the database pool, wherever in the body an object named like one has both."""
+    """``used`` and ``size`` of the database pool, wherever in the body an object named like one has both; ``waiting``
+    where it is told.
+    """
     if not isinstance(value, dict) or depth > 5:
         return None
     for name, item in value.items():
@@ -307,4 +310,5 @@ def _counts(part: Mapping[str, Any]) -> dict[str, int] | None:
     size = next((lower[key] for key in _SIZE if key in lower), None)
     if used is None or size is None:
         return _counts(part["details"]) if isinstance(part.get("details"), dict) else None
-    return {"used": used, "size": size}
+    waiting = next((lower[key] for key in _WAITING if key in lower), None)
+    return {"used": used, "size": size} | ({"waiting": waiting} if waiting is not None else {})

@@ -24,7 +24,7 @@ from tests.integration.connectors.servers import garbage_listener, listener
 from tests.support import free_port, wait_until
 
 PASSWORD = "Canary-9f8e7d6c"
-READS = {"ping", "info", "client", "client|setname"}
+READS = {"ping", "info", "client", "client|setname", "slowlog", "slowlog|get"}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,8 @@ def test_nothing_but_reading_commands_is_sent(tmp_path: Path) -> None:
         asked = connector(server.url())
         asked.ping()
         asked.info()
+        asked.slow_log()
+        asked.load()
         sent = {key.removeprefix("cmdstat_") for key in server.client().info("commandstats")}
     assert sent <= READS
 
@@ -259,3 +261,17 @@ def test_a_url_that_is_none_is_not_configured_and_no_part_of_it_is_shown(url: st
     reading = RedisServer(Context(), url).ping()
     assert reading.state == "not_configured"
     assert PASSWORD not in repr(reading)
+
+
+def test_the_load_grows_by_what_was_asked(plain: RedisProcess) -> None:
+    asked = connector(plain.url())
+    client = plain.client()
+    client.set("there", "1")
+    before = asked.load().rows[0]
+    for _ in range(30):
+        client.get("there")
+        client.get("not there")
+    after = asked.load().rows[0]
+    assert (after["hits"] - before["hits"], after["misses"] - before["misses"]) == (30, 30)
+    assert after["busy_ms"] >= before["busy_ms"]
+    assert after["at"] > before["at"]

@@ -322,6 +322,50 @@ def test_a_sibling_shows_which_process_listens_elsewhere_without_a_pattern() -> 
     assert elsewhere(made.readings(), {}) == [], "that host's loopback cannot be asked from here"
 
 
+def moved_unknown(**changed: Any) -> Application:
+    """The only instance is down, nobody said what it looks like, and a young process of a runtime listens elsewhere."""
+    made = everywhere(refused())
+    made.instances = {ONE: [refused()]}
+    made.sockets = {ONE: None}
+    row = {"host": "10.0.0.1", "local": "0.0.0.0:3001", "pid": 91, "age_seconds": 240.0, "command": COMMAND}
+    made.more_sockets = [row | changed, {"host": "10.0.0.1", "local": "0.0.0.0:5432", "pid": 9, "age_seconds": 3.0,
+                                         "command": "/usr/lib/postgresql/16/bin/postgres"}]  # fmt: skip
+    there = {"vantage": "elsewhere", "http_status": 200, "layer": "", "instance": "10.0.0.1:3001"}
+    made.instead["health"] = reading("walk_elsewhere", [there], source="walk")
+    return made
+
+
+def test_a_young_process_that_answers_the_same_question_elsewhere_is_probably_the_application() -> None:
+    findings = diagnose(moved_unknown().readings(), {})
+    assert elsewhere(moved_unknown().readings(), {}) == ["http://10.0.0.1:3001/ready"], "no database is asked"
+    assert (found(findings), verdict(findings, "H03").tier) == (["H03"], "probable")
+    assert verdict(findings, "H01").role == "consequence"
+
+
+@pytest.mark.parametrize("changed", [{"age_seconds": 9e5}, {"command": "nginx: master process"}])
+def test_old_neighbours_and_other_programs_are_not_the_application(changed: dict[str, Any]) -> None:
+    made = moved_unknown(**changed)
+    assert elsewhere(made.readings(), {}) == []
+    assert found(diagnose(made.readings(), {})) == ["H01"]
+
+
+def test_a_name_that_a_resolver_does_not_know_is_told_without_any_instance() -> None:
+    made = Application(outside=[no_name()], live=[no_name()], instances={})
+    assert verdict(run(made), "H04").tier == "confirmed"
+
+
+def test_the_endpoint_asked_directly_is_an_origin_too() -> None:
+    """Origin direct 200, public 5xx."""
+    made = Application(instances={})
+    rows = made.readings()[0].rows
+    rows.append(rows[0] | {"endpoint": "public", "url": "https://www.example/ready", "instance": "www.example"}
+                | answer(502))  # fmt: skip
+    rest = [r for r in made.readings() if r.name != "walk"]
+    findings = diagnose([reading("walk", rows, source="walk"), *rest], {})
+    assert found(findings) == ["H06"]
+    assert verdict(findings, "H06").details["host"] == "www.example"
+
+
 def test_other_listeners_are_never_asked() -> None:
     made = on_another_port()
     made.more_sockets += [{"host": "10.0.0.1", "local": "0.0.0.0:5432", "pid": 9, "command": "postgres -D /data"}]

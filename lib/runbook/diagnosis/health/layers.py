@@ -14,7 +14,7 @@ from runbook.diagnosis.health.facts import WALK, Facts
 from runbook.diagnosis.health.places import LATE, WRONG_QUESTION, Place
 from runbook.diagnosis.health.processes import instances
 from runbook.diagnosis.verdict import Cause
-from runbook.result import WEAK, Evidence
+from runbook.result import DECISIVE, STRONG, WEAK, Evidence
 
 CHECKER = "checker"
 _TRANSIENT = re.compile(r"(?i)temporary|try again|within")
@@ -25,7 +25,8 @@ DAY = 86_400.0
 def name_does_not_resolve(facts: Facts) -> Cause:
     """H04: the name has no address here, or an address that takes no connections any more.
 
-    Gate: no address, in most looks; or an address before the one that works refuses or is silent (a stale record).
+    Gate: no address, in most looks, by the word of a resolver that works (decisive); or an address before the one that
+    works refuses or is silent (a stale record).
     A resolver that has no answer, for other names neither, is ours: then nothing is said. Clause: an instance answers
     at its own address. Source: R7, H04.
     """
@@ -45,6 +46,7 @@ def name_does_not_resolve(facts: Facts) -> Cause:
         name="name does not resolve" if gone or not stale else "name points at an address that is gone",
         gate=bench.fact("resolves", "its name has no address, or one that takes no connections",
                         None if ours else True if found else False if known else None, otherwise="refutes",
+                        weight=DECISIVE if gone and not transient else STRONG,
                         rests_on=(WALK, *(("dependency_hosts",) if ours else ())),
                         value=(f"{place.url}: {place.reason}" if gone and place else ", ".join(addresses)) or None,
                         reason="the resolver of this host answers nobody, as far as is known" if ours
@@ -166,14 +168,16 @@ def _told(kind: str, own: Mapping[str, Any]) -> str | None:
 def edge(facts: Facts) -> Cause:
     """H06: balancer, proxy or CDN fails by itself: the instances answer well at their own addresses.
 
-    Gate: outside it is refused, silent, or answered 5xx. Clause: every instance answers the same question well; without
-    an instance to ask it stays open. Source: R7, H06.
+    Gate: outside it is refused, silent, or answered 5xx. Clause: every instance answers the same question well, or the
+    endpoint that is asked directly does; without either it stays open. Source: R7, H06.
     """
     bench = Bench("H06", facts.readings)
     known = [p for p in facts.outside if p.looks]
     addresses = {p.instance for p in facts.instances}
     found = [p for p in known if p.bad and _at_edge(p) and p.instance not in addresses]
-    well = None if not facts.instances else len(facts.well) == len(facts.instances)
+    origin = facts.checked
+    direct = bool(found) and origin is not None and origin.passes and origin.expected and origin not in found
+    well = (True if direct else None) if not facts.instances else len(facts.well) == len(facts.instances)
     if not facts.affected and (facts.cut_off or any(p.bad is None for p in facts.instances)):
         well = None  # those that cannot be seen may be what fails
     # What an instance fails at as well is not the edge's.
@@ -187,7 +191,8 @@ def edge(facts: Facts) -> Cause:
                         reason=facts.why_not()),
         clauses=(
             bench.fact("origin", "every instance answers the same question well", well, otherwise="refutes",
-                       value=f"{len(facts.well)} of {len(facts.instances)}" if facts.instances else None,
+                       value=f"{len(facts.well)} of {len(facts.instances)}" if facts.instances
+                       else origin.url if direct and origin else None,
                        rests_on=(WALK,), reason=facts.why_not() or "no instance is configured (app.instances)"),
         ),
         share=1.0 if found and gate else 0.0,

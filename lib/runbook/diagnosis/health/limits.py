@@ -11,6 +11,8 @@ from runbook.diagnosis.thresholds import Thresholds
 class Limits(Thresholds):
     """Every threshold that a rule of this runbook uses."""
 
+    #: How far back the run looks, minutes.
+    window_minutes: float = 60.0
     #: What the checker waits for an answer, seconds.
     checker_timeout: float = 5.0
     #: Share of the looks at an endpoint that must fail: two of three.

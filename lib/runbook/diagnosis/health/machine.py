@@ -20,6 +20,11 @@ SOCKETS = "sockets_listening"
 ADDRESSES = "instance_addresses"
 PROCESSES = "processes"
 LOCAL = "local"
+RUNTIMES = re.compile(
+    r"(?i)(?:^|/)(?:node|nodejs|bun|deno|next-server|python[\d.]*|gunicorn|uvicorn|hypercorn|java|ruby|puma|"
+    r"php[\d.-]*|dotnet|beam\.smp)(?:$|:)"
+)
+"""Programs that applications run on; a database or a proxy is none."""
 LEAST_BUSY = 0.1
 """Processors that something in a loop gets at least, however busy the machine is."""
 STOPPED = ("T", "t", "D")
@@ -207,6 +212,17 @@ class Machine:
             if row.get("host") == host and ours and (host, row.get("pid")) not in serving:
                 found.append(row)
         return found
+
+    def suspects(self, place: Place, serving: frozenset[tuple[Any, Any]]) -> list[Row]:
+        """Listening processes on the host of a place that may be the application, moved: where nobody said what it
+        looks like, what runs on an application's runtime, began within the window and serves nowhere that is known."""
+        host = self.host_of(place)
+        if host is None or self.pattern is not None:
+            return []
+        young = 60 * self.limits.window_minutes
+        return [r for r in self.rows or [] if r.get("host") == host and (host, r.get("pid")) not in serving
+                and RUNTIMES.search(str(r.get("command") or "").partition(" ")[0])
+                and (number(r, "age_seconds") or young) < young]  # fmt: skip
 
 
 def _shape(command: str) -> str:

@@ -153,8 +153,10 @@ def _state(facts: Facts, place: Place) -> tuple[bool, str] | None:
 def elsewhere(facts: Facts) -> Cause:
     """H03: the application runs, and listens at another address or port than the checker asks.
 
-    Gate: refused where it is asked, and a process of the application listens elsewhere on that host (known by the
-    pattern, or by what listens where another instance is well). Clause: it answers there. Source: R7, H03.
+    Gate: refused where it is asked, and a process of the application listens elsewhere on that host. Clauses: it
+    answers there; it is known as the application's (by the pattern, or by what listens where another instance is well).
+    Where nobody said what it looks like, a young process on an application's runtime that answers the same question
+    well is probable. Source: R7, H03.
     """
     bench = Bench("H03", facts.readings)
     refused = [p for p in facts.affected if p.refused]
@@ -166,6 +168,9 @@ def elsewhere(facts: Facts) -> Cause:
     rows = [row for rows in known.values() for row in rows]
     there = facts.readings.rows(ELSEWHERE)
     answered = None if there is None else any(r.get("http_status") for r in there)
+    guessed = not rows and bool(refused)
+    if guessed and (rows := _answering(facts, refused)):
+        known, gate, answered = {p.instance: rows for p in refused}, True, True
     moved = [p for p in refused if known.get(p.instance)]
     listens = list(dict.fromkeys(str(r.get("local")) for r in rows))
     return Cause(
@@ -174,20 +179,40 @@ def elsewhere(facts: Facts) -> Cause:
         gate=bench.fact("elsewhere", "the application listens, though not where it is asked", gate,
                         value=", ".join(listens) or None, rests_on=(WALK, SOCKETS), otherwise="refutes",
                         reason=facts.why_not() or _no_host(facts) or _no_pattern(facts)),
-        clauses=(bench.fact("answers", "it answers there", answered, rests_on=(ELSEWHERE,)),),
+        clauses=(
+            bench.fact("answers", "it answers there", answered, rests_on=(ELSEWHERE,)),
+            bench.fact("known", "known as a process of this application", None if guessed or not rows else True,
+                       rests_on=(SOCKETS,), reason=_no_pattern(facts)),
+        ),
         share=facts.share(moved),
         details=_known({"instances": instances(moved), "listens": listens, "pids": [r.get("pid") for r in rows],
                         "expected": [p.port for p in moved]}) if moved else {},
     )  # fmt: skip
 
 
+def _answering(facts: Facts, refused: Sequence[Place]) -> list[Mapping[str, Any]]:
+    """Suspects that answer the same question well."""
+    well = {split(str(r.get("instance")))[1] for r in facts.readings.rows(ELSEWHERE) or [] if r.get("layer") == ""
+            and r.get("http_status")}  # fmt: skip
+    return [row for p in refused for row in _suspects(facts, p) if split(str(row.get("local")))[1] in well]
+
+
+def _suspects(facts: Facts, place: Place) -> list[Mapping[str, Any]]:
+    return list(facts.machine.suspects(place, _serving(facts)))
+
+
+def _serving(facts: Facts) -> frozenset[tuple[Any, Any]]:
+    """Host and process of what listens where somebody asks."""
+    asked = [*facts.instances, *facts.outside, *facts.others]
+    held = [row for p in asked if (row := facts.machine.holder(p)) is not None]
+    return frozenset((r["host"], r.get("pid")) for r in held)
+
+
 def strays(facts: Facts, place: Place) -> list[Mapping[str, Any]] | None:
     """Listening processes of the application at no place where one is expected."""
     machine = facts.machine
-    asked = [*facts.instances, *facts.outside, *facts.others]
-    held = [row for p in asked if (row := machine.holder(p)) is not None]
     siblings = [row for p in facts.well if p in facts.instances and (row := machine.holder(p)) is not None]
-    found = machine.strays(place, frozenset((r["host"], r.get("pid")) for r in held), siblings)
+    found = machine.strays(place, _serving(facts), siblings)
     return None if found is None else list(found)
 
 
@@ -195,7 +220,7 @@ def urls_elsewhere(facts: Facts) -> list[str]:
     """Where to ask the same question, as the application was found to listen there."""
     urls = []
     for place in facts.affected:
-        for row in (strays(facts, place) or []) if place.refused else []:
+        for row in (strays(facts, place) or _suspects(facts, place)) if place.refused else []:
             address, port = split(str(row.get("local")))
             own = str((place.last or {}).get("address"))
             host = own if address in ANY_ADDRESS else address

@@ -199,7 +199,7 @@ def all_walked(stops: Sequence[Stop], seconds: float, now: Callable[[], datetime
         walk.start()
     for walk in walks:
         walk.join(max(0.0, end - time.monotonic()))
-    return [_left_behind(dict(row), seconds) if walk.is_alive() else row
+    return [_told(_left_behind(dict(row), seconds) if walk.is_alive() else row)
             for walk, row in zip(walks, rows, strict=True)]  # fmt: skip
 
 
@@ -211,6 +211,11 @@ def _blank(stop: Stop) -> Row:
         "first_byte_ms": None, "total_ms": None, "verify_code": None, "certificate": None, "location": None,
         "release": None, "uptime_seconds": None, "skew_seconds": None, "format": None,
     }  # fmt: skip
+
+
+def _told(row: Row) -> Row:
+    """A row without what it has nothing to say of."""
+    return row | {name: row[name] or None for name in ("code", "reason", "tls", "word", "status")}
 
 
 def _left_behind(row: Row, seconds: float) -> Row:

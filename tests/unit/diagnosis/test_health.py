@@ -679,6 +679,12 @@ def test_the_ladder_ends_at_the_first_layer_that_fails_and_knows_what_it_did_not
     assert "fails" not in [r.state for r in inside.rungs]
 
 
+def test_the_ladder_shows_what_most_looks_found() -> None:
+    readings = Application(outside=[answer(), answer(), answer(503)]).readings()
+    outside = ladders(readings, PATTERN, diagnose(readings, PATTERN))[0]
+    assert outside.rungs[3].note == "200 · 20 ms"
+
+
 def test_the_ladder_names_the_dependency() -> None:
     readings = without_redis().readings()
     ladder = ladders(readings, PATTERN, diagnose(readings, PATTERN))[0]

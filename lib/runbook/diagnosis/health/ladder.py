@@ -60,7 +60,7 @@ def ladders(readings: Sequence[Reading], parameters: Mapping[str, Any], findings
 
 def _ladder(vantage: str, place: Place, facts: Facts, ready: Ready, causes: tuple[str, ...], more: str = "") -> Ladder:
     failing = _OF.get(place.layer, "")
-    row = place.last or {}
+    row = place.typical
     rungs: list[Rung] = []
     broken = place.bad is None
     for layer in LAYERS[:-1]:

@@ -160,6 +160,12 @@ class Place:
         return looks[-1] if looks else None
 
     @property
+    def typical(self) -> Row:
+        """A look that is as most are: one that is well, or one that fails."""
+        alike = [r for r in self.looks if self._fails(r) is bool(self.bad)]
+        return alike[-1] if alike else self.last or {}
+
+    @property
     def reason(self) -> str:
         """Why it fails, in words."""
         failing = [r for r in self.looks if self._fails(r)]

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from runbook import catalog, recording
 from runbook.catalog import Runbook
 from runbook.execution.execute import RunRequest, execute
 from runbook.execution.kernels import KernelPool
 from runbook.reporting.archive import READINGS, Archive
+from runbook.result import Reading
 from runbook.sandbox import Sandbox
 from runbook.sandbox.faults import inject, known, plan, systems
 from runbook.settings import from_plain
@@ -43,12 +47,24 @@ def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path, pool: 
     taken = recording.load(Path(result["report"]["html"]).with_name(READINGS))
     # Where this machine keeps its Python is nobody's business.
     readings = recording.parse(recording.dump(reading).replace(sys.prefix, "/opt/app") for reading in taken)
+    readings = [_of_the_sandbox(reading) for reading in readings]
     kept = RECORDED / runbook.name
     kept.mkdir(exist_ok=True)
     (kept / f"{fault}.jsonl.gz").write_bytes(recording.pack(readings))
     (kept / f"{fault}.json").write_text(json.dumps(result["parameters"], indent=1) + "\n", encoding="utf-8")
     found = [(v["cause"], v["tier"]) for v in result["verdict"] if v["tier"] in ("confirmed", "probable")]
     print(f"{fault}: {result['outcome']} {found}")
+
+
+def _of_the_sandbox(reading: Reading) -> Reading:
+    """What else runs on this machine, and where it keeps it, is nobody's business either."""
+    own: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "sockets_listening": lambda row: str(row.get("command")).startswith("/opt/app/"),
+        "disk": lambda row: row.get("mount") == "/" or str(row.get("mount")).startswith(tempfile.gettempdir()),
+    }
+    if reading.name not in own or not isinstance(reading.value, list):
+        return reading
+    return replace(reading, value=[row for row in reading.value if own[reading.name](row)])
 
 
 def main(name: str, *faults: str) -> None:

@@ -121,7 +121,7 @@ class Host(Hosts):
         return Host(self.context, section, proc=self.proc, cgroups=self.cgroups, progress=self._progress)
 
     def sockets(self) -> Reading:
-        """Listening TCP sockets: connections waiting to be accepted, and drops of full queues since boot."""
+        """Listening TCP sockets: connections that wait to be accepted, drops of full queues since boot, who listens."""
         return self._facts("sockets_listening", "host_sockets", [self.proc])
 
     # ----------------------------------------------------------------------------------------------------------------

@@ -199,8 +199,12 @@ def test_load_counts_the_processors(proc: Path) -> None:
 def test_a_listening_socket_has_its_queue(proc: Path) -> None:
     assert host(proc).sockets().rows == [
         {"host": "local", "local": "127.0.0.1:8080", "waiting": 129, "backlog": None, "overflows": 17}
+        | dict.fromkeys(HOLDER)
+        | {"state": "", "command": ""}
     ]
 
+
+HOLDER = ("pid", "processes", "state", "age_seconds", "cpu_seconds", "open_files", "open_files_limit", "command")
 
 V2 = {"memory.current": "1000", "memory.max": "2000",
       "memory.stat": "anon 300\nshmem 20\ninactive_file 600\npgmajfault 9\n"

@@ -427,6 +427,26 @@ def test_the_newest_release_on_one_bad_instance_is_not_the_releases() -> None:
     assert result.verdict[0].cause == "L13"
 
 
+def replaced() -> Latency:
+    """The new release took the place of the old one, and every route is slow."""
+    service = Latency()
+    for route in ("/items", "/items/7", "/feed"):
+        service.add(200, SLOW, route=route, release="1.9.0")
+    service.before = [r._replace(release="1.8.0") for r in service.before]
+    service.deployments = [{"sha": "f" * 40, "ref": "v1.9.0", "state": "success"}]
+    return service
+
+
+def test_a_release_that_took_the_place_of_another_is_named_when_nothing_else_is_found() -> None:
+    assert found(findings(replaced()))["L15"].details["release"] == "1.9.0"
+
+
+def test_a_deployment_nearby_is_no_cause_where_another_is_found() -> None:
+    service = replaced()
+    service.metrics, service.live_ms = {"event_loop_lag_p99_ms": 900.0}, 700.0
+    assert set(found(findings(service))) == {"L05"}
+
+
 def test_a_slow_route_is_only_a_place_while_the_database_cannot_be_asked() -> None:
     service = one_route()
     lost = {r.name for r in service._database()}

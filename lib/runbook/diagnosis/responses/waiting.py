@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook.diagnosis import redis as redis_room
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.responses.facts import BASELINE, PROBES, SPLITS, Facts, number
 from runbook.diagnosis.responses.statements import ACTIVITY, HEADROOM
@@ -211,5 +212,7 @@ def _redis(facts: Facts, long: list[dict[str, Any]], *, cold: bool) -> str | Non
 def _redis_details(facts: Facts, commands: list[str]) -> dict[str, Any]:
     systems = facts.systems
     clients = sorted({str(r.get("name") or r.get("client")) for r in systems.slow_commands or []} - {"", "None"})
-    found = {"ping_ms": systems.redis_ms, "commands": commands, "clients": clients, "busy_share": systems.redis_busy}
+    said = redis_room.finding(facts.readings)
+    found: dict[str, Any] = {"refers_to": said.cause if said is not None else None, "ping_ms": systems.redis_ms}
+    found |= {"commands": commands, "clients": clients, "busy_share": systems.redis_busy}
     return {key: item for key, item in found.items() if item not in (None, [])}

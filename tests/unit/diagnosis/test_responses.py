@@ -398,6 +398,15 @@ def test_a_standby_that_is_behind_slows_nobody_who_does_not_wait_for_it() -> Non
     assert "L14" not in found(findings(service))
 
 
+def test_a_redis_that_is_far_from_us_is_not_slow_for_the_application() -> None:
+    service = vendor()
+    service.ping_ms = 45.0
+    assert "L11" not in found(findings(service))
+    far = one_route()
+    far.ping_ms = 120.0
+    assert set(found(findings(far))) == {"L13"}
+
+
 def test_a_scan_that_waits_for_each_of_its_reads_is_no_slow_disk() -> None:
     service = sampled_statement()
     service.running = [("-77", SEARCH, 2, 1.4, "IO")]

@@ -158,16 +158,18 @@ def surge(facts: Facts) -> Cause:
 def redis_slow(facts: Facts) -> Cause:
     """L11: Redis is slow, or its cache is cold.
 
-    Gate: PING takes 20 ms and more, or Redis logged commands that took half of what a request may take, or of all
-    lookups a third less are hits than since it started. Clauses: it worked or made wait for a fifth of the time (for a
-    cold cache: the ratio itself); neither a vendor nor one statement explains the slow requests (refutes otherwise).
+    Gate: PING takes 20 ms and more, and a tenth of what a request may take; or Redis logged commands that took half of
+    what a request may take; or of all lookups a third less are hits than since it started. Clauses: it worked or made
+    wait for a fifth of the time (for a cold cache: the ratio itself); neither a vendor nor one statement explains the
+    slow requests (refutes otherwise).
     """
     bench, systems = Bench("L11", facts.readings), facts.systems
     long = [r for r in systems.slow_commands or []
             if 1000 * (number(r, "seconds") or 0) >= facts.limits.threshold_ms / 2]  # fmt: skip
     ping, busy, hits = systems.redis_ms, systems.redis_busy, systems.hit_ratio
     cold = hits is not None and hits[1] - hits[0] >= HIT_RATIO_FELL
-    slow = ping is not None and ping >= facts.limits.redis_ms
+    # Who asks from afar waits for the way: what counts must be felt in a request.
+    slow = ping is not None and ping >= max(facts.limits.redis_ms, 0.1 * facts.limits.threshold_ms)
     known = ping is not None or systems.slow_commands is not None
     seen = bool(slow or long or cold)
     names = sorted({str(r.get("command")) for r in long or (systems.slow_commands or [])[:5]})
@@ -192,7 +194,7 @@ def redis_slow(facts: Facts) -> Cause:
             bench.fact("commands", "commands in Redis' slow log", bool(names) if systems.slow_commands is not None
                        else None, value=", ".join(names) or None, rests_on=(SLOWLOG,), weight=WEAK),
         ),
-        share=(facts.remaining or 0.0) if seen else 0.0,
+        share=(facts.remaining or 0.0) if seen and (cold or (waits or 0.0) >= facts.limits.material_share) else 0.0,
         details=_redis_details(facts, names) if seen else {},
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from runbook import catalog, recording
 from runbook.catalog import Runbook
 from runbook.execution.execute import RunRequest, execute
+from runbook.execution.kernels import KernelPool
 from runbook.reporting.archive import READINGS, Archive
 from runbook.sandbox import Sandbox
 from runbook.sandbox.faults import inject, known, plan, systems
@@ -23,7 +24,7 @@ from runbook.store.ids import new_run_id
 RECORDED = Path(__file__).parent / "unit" / "diagnosis" / "recorded"
 
 
-def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path) -> None:
+def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path, pool: KernelPool) -> None:
     """Inject ``fault``, run, keep the readings and the parameters."""
     planned = plan(fault, causes=runbook.causes)
     if lacking := planned.missing():
@@ -35,7 +36,7 @@ def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path) -> Non
             settings[section] = settings.get(section, {}) | dict(values)
         parameters = {"samples": 3, "sample_seconds": 0.5} | dict(planned.scaled)
         request = RunRequest(run_id=new_run_id(), runbook=runbook.name, parameters=parameters)
-        result = execute(request, from_plain(settings), archive=Archive(scratch))
+        result = execute(request, from_plain(settings), archive=Archive(scratch), pool=pool)
     taken = recording.load(Path(result["report"]["html"]).with_name(READINGS))
     # Where this machine keeps its Python is nobody's business.
     readings = recording.parse(recording.dump(reading).replace(sys.prefix, "/opt/app") for reading in taken)
@@ -51,9 +52,12 @@ def main(name: str, *faults: str) -> None:
     runbook = catalog.load(name)
     with tempfile.TemporaryDirectory(prefix="runbook-record-") as place:
         directory = Path(place)
-        with Sandbox(directory / "sandbox", systems=systems(runbook), owned=True) as sandbox:
+        with (
+            KernelPool(1) as pool,
+            Sandbox(directory / "sandbox", systems=systems(runbook), owned=True) as sandbox,
+        ):
             for fault in faults or known(runbook):
-                record(runbook, fault, sandbox, directory / "archive")
+                record(runbook, fault, sandbox, directory / "archive", pool)
 
 
 if __name__ == "__main__":

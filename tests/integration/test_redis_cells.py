@@ -60,7 +60,7 @@ def test_a_port_that_nobody_listens_on_has_no_process() -> None:
 
 
 def test_its_memory_disk_and_way_are_told(server: RedisProcess) -> None:
-    assert float(run("redis_memory").rows[0]["total_kb"]) > 0
+    assert float(run("redis_host_memory").rows[0]["total_kb"]) > 0
     assert run("redis_disk", str(server.directory)).rows[0]["mount"]
     gone = run("redis_disk", "/nowhere/at/all")
     assert (gone.state, gone.code) == ("partial", "44")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runbook.diagnosis import redis
 from runbook.diagnosis.readings import Readings
-from runbook.diagnosis.redis import diagnose, finding, prevention
+from runbook.diagnosis.redis import diagnose, finding, ladder, prevention
 from runbook.diagnosis.redis.words import kind
 from runbook.result import TIERS, Findings, Reading, Verdict
 from tests.unit.diagnosis.cache import Cache
@@ -263,11 +263,18 @@ def test_a_server_that_is_fine_and_an_application_that_is_not_is_no_redis_that_i
 
 
 def test_what_only_we_are_refused_is_never_confirmed_while_the_application_is_well() -> None:
-    for cache in (down(), wrong_password(), no_slot(), tls()):
+    for cache in (down(), no_name(), wrong_password(), tls(), protected()):
         cache.check = "pass"
         [first] = [v for v in diagnose(cache.readings(), {}).verdict if v.tier in ("confirmed", "probable")]
         assert first.tier == "probable"
         assert first.details.get("application", "is well so far") == "is well so far"
+
+
+def test_what_the_server_says_to_everybody_is_confirmed_although_older_connections_still_work() -> None:
+    for cache in (no_slot(), misconf(), loads(), script(), paused()):
+        cache.check = "pass"
+        [first] = [v for v in diagnose(cache.readings(), {}).verdict if v.tier in ("confirmed", "probable")]
+        assert first.tier == "confirmed"
 
 
 def test_a_pause_is_told_from_a_server_that_hangs() -> None:
@@ -460,3 +467,24 @@ def test_a_save_that_failed_names_its_directory_and_its_disk() -> None:
     cache.disk = reading("redis_disk", [{"mount": "/data", "used_percent": 100, "inodes_percent": 4}], source="shell")
     details: Any = verdict(diagnose(cache.readings(), {}), "K08").details
     assert (details["dir"], details["mount"], details["disk_used_percent"]) == ("/var/lib/redis", "/data", 100.0)
+
+
+def test_the_ladder_fails_where_the_walk_ended_and_draws_nothing_beyond_as_passed() -> None:
+    taken = wrong_password().readings()
+    [one] = ladder(taken, {}, diagnose(taken, {}))
+    states = {rung.layer: rung.state for rung in one.rungs}
+    assert (states["greeting"], states["login"], states["PING"], states["write"]) == (
+        "passes",
+        "fails",
+        "unknown",
+        "unknown",
+    )
+    assert one.causes == ("K03",)
+    assert ladder([], {}, None) == []
+
+
+def test_a_limit_that_was_not_read_is_not_raised_to_a_number() -> None:
+    [action] = diagnose(no_slot().readings(), {}).actions
+    assert "CONFIG SET maxclients N " in action.by_hand
+    assert [p.holds for p in action.preconditions] == [None, None]
+    assert action.targets == [{"target": "db:5432/app"}]

@@ -11,13 +11,14 @@ from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.redis import door, slots, states, symptom, writes
 from runbook.diagnosis.redis.facts import Facts
+from runbook.diagnosis.redis.ladder import ladder
 from runbook.diagnosis.redis.limits import Limits
 from runbook.diagnosis.redis.prevention import prevention
 from runbook.diagnosis.redis.proposals import propose
 from runbook.diagnosis.verdict import Cause
 from runbook.result import Findings, Reading, Verdict
 
-__all__ = ["diagnose", "finding", "prevention"]
+__all__ = ["diagnose", "finding", "ladder", "prevention"]
 
 HEALTHY = "K00"
 EXPLAINS: tuple[tuple[str, str], ...] = (

@@ -111,7 +111,7 @@ def login(facts: Facts) -> Cause:
     """
     bench = Bench("K03", facts.readings)
     signs = Signs(facts=facts, bench=bench, label="the login is refused: to us, or in the application's log",
-                  refused=facts.refused(*LOGIN), kinds=("auth",))  # fmt: skip
+                  refused=facts.refused(*LOGIN), kinds=("auth",), personal=True)  # fmt: skip
     counted = facts.counted("WRONGPASS", "NOAUTH")
     clauses = () if signs.own else (
         *signs.clauses(),
@@ -222,7 +222,7 @@ def paused(facts: Facts) -> Cause:
         gate=bench.fact("waits", "commands wait, although errors are answered at once", holds, value=value,
                         otherwise="refutes", weight=DECISIVE if all_ else STRONG,
                         rests_on=(*facts.way, "redis_clients"), reason=_silence(facts, holds)),
-        clauses=clauses, hints=_hints(bench, facts), share=(facts.ours if all_ else 1.0) if holds else 0.0,
+        clauses=clauses, hints=_hints(bench, facts), share=1.0 if holds else 0.0,
         details=({"code": "PAUSED", "said": value} | ({"held_back": held} if held else {})) if holds else {},
     )  # fmt: skip
 
@@ -253,7 +253,7 @@ def protected(facts: Facts) -> Cause:
     """
     bench = Bench("K15", facts.readings)
     signs = Signs(facts=facts, bench=bench, label="turned away by protected mode", refused=facts.refused("DENIED"),
-                  kinds=("protected",))  # fmt: skip
+                  kinds=("protected",), personal=True)  # fmt: skip
     return Cause(
         id="K15", name="protected mode", applicable=facts.configured, gate=signs.gate(), clauses=signs.clauses(),
         hints=_hints(bench, facts), share=signs.share, details=_details(facts) if signs.holds else {},

@@ -206,8 +206,9 @@ class Facts:
     @cached_property
     def lines(self) -> Counter[Kind] | None:
         """Recent lines of the application's log about Redis, by kind; ``None`` when it was not read."""
-        rows = self.readings.rows(LOG)
-        if rows is None:
+        rows, reading = self.readings.rows(LOG), self.readings.last(LOG)
+        # What was printed of a log that could not be read is not a log without lines.
+        if rows is None or (not rows and reading is not None and reading.state != "ok"):
             return None
         found: Counter[Kind] = Counter()
         for row in rows:

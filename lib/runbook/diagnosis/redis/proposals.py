@@ -57,8 +57,7 @@ def _start(verdict: Verdict, facts: Facts) -> list[Action]:
 
 
 def _way(verdict: Verdict, facts: Facts) -> list[Action]:
-    place = facts.readings.last("redis_walk") or facts.readings.last("redis_ping")
-    host = str(place.target if place is not None else "HOST:6379").partition("/")[0]
+    host = str(_target(facts) or "HOST:6379").partition("/")[0]
     name, _, port = host.rpartition(":")
     where = shlex.quote(name.strip("[]") or host)
     return [
@@ -106,23 +105,30 @@ def _room_for_clients(verdict: Verdict, facts: Facts) -> list[Action]:
     files = number((facts.process or {}).get("open_files_limit"))
     most = int(files) - FILES_RESERVED if files else None
     wanted = min(2 * slots, most) if slots and most else 2 * slots if slots else 0
-    raised = str(wanted) if wanted > slots else "N"
+    known = slots > 0
+    allowed = None if most is None or not known else wanted > slots
     return [
         _action(
             "K05", "redis.raise_maxclients", "Take more clients for a while; whose they are is still owed",
-            f"{CLI} CONFIG GET maxclients   # keep it: {slots or 'unknown'}\n"
-            f"{CLI} CONFIG SET maxclients {raised}   # refused above its limit of open files, less {FILES_RESERVED}\n"
-            "# no slot for this command either? it is let in as soon as one client leaves: repeat it; or stop one\n"
-            "# instance of the application, whose pool then gives its slots back",
-            undo=f"CONFIG SET maxclients {slots or '(the value kept)'}; clients that are connected stay",
-            needs=ADMINISTRATOR, targets=[{"maxclients": slots or None, "to": wanted or None}],
+            f"{CLI} CONFIG GET maxclients   # keep it{f': {slots}' if known else ''}\n"
+            f"{CLI} CONFIG SET maxclients {wanted if allowed or (known and most is None) else 'N'}"
+            f"   # at most its open files, less {FILES_RESERVED}\n"
+            "# no slot for this command either? repeat it: it is let in as soon as one client leaves;\n"
+            "# or stop one instance of the application, whose pool then gives its slots back",
+            undo=f"CONFIG SET maxclients {slots if known else '(the value kept)'}; clients that are connected stay",
+            needs=ADMINISTRATOR,
+            targets=[{"maxclients": slots, "to": wanted} if known else {"target": _target(facts)}],
             preconditions=(
-                Precondition(label="its limit of open files allows it", holds=None if most is None else wanted > slots,
-                             value=files),
+                Precondition(label="its limit of open files allows it", holds=allowed, value=files),
                 Precondition(label="there is memory for them", holds=None),
             ),
         )
     ]  # fmt: skip
+
+
+def _target(facts: Facts) -> str | None:
+    reading = facts.readings.last("redis_walk") or facts.readings.last("redis_ping")
+    return reading.target if reading is not None else None
 
 
 def _one_client(verdict: Verdict, facts: Facts) -> list[Action]:

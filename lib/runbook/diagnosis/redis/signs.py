@@ -31,6 +31,8 @@ class Signs:
     kinds: Sequence[Kind] = ()
     #: Readings that the figures rest on.
     rests_on: Sequence[str] = ()
+    #: Whether a refusal depends on who asks, from where, with which login; else it is the server's word to everybody.
+    personal: bool = False
 
     @property
     def counted(self) -> int | None:
@@ -93,7 +95,7 @@ class Signs:
         if not self.holds:
             return 0.0
         if self.own:
-            return 1.0 if self.figures else self.facts.ours
+            return self.facts.ours if self.personal and not self.figures else 1.0
         parts = [self.logged / self.facts.log_lines] if self.logged and self.facts.log_lines else []
         return max(parts, default=1.0 if self.counted else 0.0)
 

@@ -5,6 +5,7 @@ Source of every rule: reference fault model, runbook R8.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from runbook.diagnosis.evidence import Bench
@@ -97,13 +98,14 @@ def buffers(facts: Facts) -> Cause:
     ago = number((said or {}).get("ago_seconds"))
     lately = None if not read else said is not None and (ago is None or ago <= facts.limits.recent_seconds)
     holds = True if counted or lately else False if counted == 0 or lately is False else None
-    applicable = facts.configured and not (holds is None and facts.readings.known("redis_info") and not read)
+    applicable = facts.configured and (holds is not None or not facts.readings.known("redis_info")
+                                       or facts.asked("redis_log"))  # fmt: skip
     closed = facts.logged("closed", "timeout", "other")
     limit = facts.setting("client-output-buffer-limit")
     return Cause(
         id="K21", name="clients closed for their output buffer", applicable=applicable,
         gate=bench.fact("closed", "clients closed for overcoming the output buffer limit", holds, otherwise="refutes",
-                        value=str((said or {}).get("sample") or f"{counted} counted")[:200] if holds else None,
+                        value=f"{(said or {}).get('count') or counted} times" if holds else None,
                         rests_on=("redis_info", "redis_log"),
                         reason="" if applicable else "this version does not count them, and its log is not at hand"),
         clauses=(
@@ -113,8 +115,15 @@ def buffers(facts: Facts) -> Cause:
         hints=(bench.weigh("felt", "recent lines of the application's log with closed connections", closed, at_least=1,
                            rests_on=("app_errors",), weight=1),) if facts.asked("app_errors") else (),
         share=1.0 if holds else 0.0,
-        details={"limit": limit, "said": str((said or {}).get("sample") or "")[:200]} if holds else {},
+        details=_closed(said, limit) if holds else {},
     )  # fmt: skip
+
+
+def _closed(said: Row | None, limit: str | None) -> Row:
+    """Who was closed, as far as the server's log names it."""
+    text = str((said or {}).get("sample") or "")
+    known = {key: found[1] for key in ("name", "addr", "cmd", "omem") if (found := re.search(rf"\b{key}=(\S+)", text))}
+    return {"limit": limit, "count": (said or {}).get("count"), **known}
 
 
 def largest(facts: Facts) -> Row | None:

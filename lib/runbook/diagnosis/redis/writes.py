@@ -87,10 +87,10 @@ def out_of_memory(facts: Facts) -> Cause:
     percent = round(100 * used / most, 1) if used is not None and most else None
     policy = (facts.info or {}).get("maxmemory_policy")
     return Cause(
-        id="K07", name=f"memory used up ({policy or 'noeviction'})", applicable=facts.configured,
+        id="K07", name=f"memory used up ({policy})" if policy else "memory used up", applicable=facts.configured,
         gate=signs.gate(f"{percent:g} % of maxmemory used, {policy}" if signs.own and percent is not None else None),
         clauses=signs.clauses(), share=signs.share,
-        details={"used_memory": used, "maxmemory": most, "used_percent": percent, "policy": policy,
+        details={"error": "OOM", "used_memory": used, "maxmemory": most, "used_percent": percent, "policy": policy,
                  "counted": signs.counted, "lines": signs.logged} if signs.holds else {},
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import ssl
@@ -95,7 +96,7 @@ def out_of_memory(scene: Scene) -> None:
     stage.works()
     _fill(scene, "noeviction")
     stage.felt("used memory")
-    scene.name("K07", "noeviction")
+    scene.name("K07", "OOM")
 
 
 @fault("K08", "snapshot fails", scaled=QUICK, runbooks=ONLY)
@@ -148,10 +149,10 @@ def loading(scene: Scene) -> None:
     """It was restarted and reads a snapshot that takes its time."""
     stage = of(scene).start()
     stage.ask("CONFIG", "SET", "rdbcompression", "no")
-    stage.ask("DEBUG", "POPULATE", 80, "key", 1_000_000)
+    stage.ask("DEBUG", "POPULATE", 120, "key", 1_000_000)
     stage.ask("SAVE")
-    # It looks up from loading every 2 MB: twice a second.
-    stage.restart("key-load-delay 250000")
+    # It looks up from loading every 2 MB: four times a second.
+    stage.restart("key-load-delay 120000")
     stage.configure()
     stage.felt("loading the dataset")
     scene.name("K10", "LOADING")
@@ -287,7 +288,7 @@ def output_buffers(scene: Scene) -> None:
     stage.again_and_again(export, every=0.4)
     log = stage.directory / "log"
     scene.wait_until(lambda: "output buffer limits" in log.read_text(errors="replace"), "a client to be closed")
-    scene.name("K21", "output buffer limits")
+    scene.name("K21", "export")
 
 
 @handicap("no_info", "the diagnosing user may neither INFO nor CONFIG", tried_with="K07", blinds=False,
@@ -327,13 +328,18 @@ def _fill(scene: Scene, policy: str) -> None:
     stage = of(scene)
     stage.ask("CONFIG", "SET", "maxmemory-policy", policy)
     stage.ask("CONFIG", "SET", "maxmemory", stage.ask("INFO", "memory")["used_memory"] + 2_000_000)
-    # A large value is refused while a small one still fits.
-    for size in (50_000, 5_000, 500, 50):
-        try:
-            for number in range(200):
-                stage.ask("SET", f"blob:{size}:{number}", "x" * size)
-        except redis.ResponseError:
-            continue
+    count = iter(range(10**9))
+
+    def more() -> None:
+        # A large value is refused while a small one still fits.
+        for size in (50_000, 5_000, 500, 50):
+            with contextlib.suppress(redis.ResponseError):
+                for _ in range(200):
+                    stage.ask("SET", f"blob:{next(count)}", "x" * size)
+
+    more()
+    if policy == "noeviction":
+        stage.again_and_again(more, every=0.2)
 
 
 def _save(scene: Scene) -> None:

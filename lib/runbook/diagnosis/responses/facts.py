@@ -263,14 +263,17 @@ class Facts:
 
     @cached_property
     def remaining(self) -> float | None:
-        """Of the slow requests' time, what neither a vendor nor the leading statement is known to have had.
+        """Of the slow requests' time, what no vendor, no lock and not the leading statement is known to have had.
 
-        ``None`` when one of the two could not be read.
+        ``None`` when one of them could not be read.
         """
         if self.vendor_share is None:
             return None
         sql = self.leading_part
-        return None if sql is None else round(max(0.0, 1.0 - self.vendor_share - sql), 3)
+        locks = self.part(1000 * (self.database.lock_waiting or 0.0)) if self.slow_ms_per_second is not None else 0.0
+        if self.database.configured and self.database.lock_waiting is None:
+            return None
+        return None if sql is None else round(max(0.0, 1.0 - self.vendor_share - sql - (locks or 0.0)), 3)
 
     @cached_property
     def leading_part(self) -> float | None:

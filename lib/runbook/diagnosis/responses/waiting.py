@@ -159,9 +159,9 @@ def redis_slow(facts: Facts) -> Cause:
     """L11: Redis is slow, or its cache is cold.
 
     Gate: PING takes 20 ms and more, and a tenth of what a request may take; or Redis logged commands that took half of
-    what a request may take; or of all lookups a third less are hits than since it started. Clauses: it worked or made
-    wait for a fifth of the time (for a cold cache: the ratio itself); neither a vendor nor one statement explains the
-    slow requests (refutes otherwise).
+    what a request may take; or of all lookups a third less are hits than since it started. Clauses: it worked, by its
+    own count, for a fifth of the time, or PING takes half of a request's time (for a cold cache: the ratio itself);
+    neither a vendor, nor one statement, nor a lock explains the slow requests (refutes otherwise).
     """
     bench, systems = Bench("L11", facts.readings), facts.systems
     long = [r for r in systems.slow_commands or []
@@ -173,7 +173,9 @@ def redis_slow(facts: Facts) -> Cause:
     known = ping is not None or systems.slow_commands is not None
     seen = bool(slow or long or cold)
     names = sorted({str(r.get("command")) for r in long or (systems.slow_commands or [])[:5]})
-    waits = busy if not slow else max(busy or 0.0, min(1.0, (ping or 0.0) / facts.limits.threshold_ms))
+    # A slow answer to us alone may be our own slowness: it counts by itself when a request would be slow by it.
+    felt = ping is not None and ping >= facts.limits.threshold_ms / 2
+    waits = max(busy or 0.0, min(1.0, (ping or 0.0) / facts.limits.threshold_ms)) if felt else busy
     return Cause(
         id="L11",
         name="cold cache" if cold and not (slow or long) else "Redis slow",
@@ -186,7 +188,7 @@ def redis_slow(facts: Facts) -> Cause:
             bench.weigh("busy", "time in which Redis was at work, or made wait",
                         hits[1] - hits[0] if cold and hits is not None and not (slow or long) else waits, share=True,
                         at_least=facts.limits.material_share, rests_on=(REDIS_LOAD, SLOWLOG, PING)),
-            bench.weigh("left", "of the slow requests' time, what neither a vendor nor one statement had",
+            bench.weigh("left", "of the slow requests' time, what no vendor, statement or lock had",
                         facts.remaining, share=True, at_least=facts.limits.material_share, otherwise="refutes",
                         rests_on=(SPLITS, PROBES, *facts.database.rests_on)),
         ),

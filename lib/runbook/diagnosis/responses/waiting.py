@@ -176,6 +176,8 @@ def redis_slow(facts: Facts) -> Cause:
     # A slow answer to us alone may be our own slowness: it counts by itself when a request would be slow by it.
     felt = ping is not None and ping >= facts.limits.threshold_ms / 2
     waits = max(busy or 0.0, min(1.0, (ping or 0.0) / facts.limits.threshold_ms)) if felt else busy
+    if (waits or 0.0) < facts.limits.material_share and facts.lost(SLOWLOG, REDIS_LOAD):
+        waits = None  # what would tell could not be read
     return Cause(
         id="L11",
         name="cold cache" if cold and not (slow or long) else "Redis slow",

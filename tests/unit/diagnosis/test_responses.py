@@ -407,6 +407,11 @@ def test_a_redis_that_is_far_from_us_is_not_slow_for_the_application() -> None:
     assert set(found(findings(far))) == {"L13"}
 
 
+def test_files_that_the_proxy_serves_by_itself_are_no_sign_that_the_application_is_well() -> None:
+    service = blocked_loop().add(400, 2.0, route="/assets/app.js", instance=None, release=None)
+    assert set(found(findings(service))) == {"L05"}
+
+
 def test_a_scan_that_waits_for_each_of_its_reads_is_no_slow_disk() -> None:
     service = sampled_statement()
     service.running = [("-77", SEARCH, 2, 1.4, "IO")]

@@ -32,6 +32,9 @@ MIN_GROUP = 5
 EVERYWHERE = 0.9
 """Slow everywhere: routes with so much of the traffic are slow."""
 NAMELESS = frozenset({"", "-", "none", "null", "unknown", "anonymous", "(none)"})
+_STATIC = re.compile(
+    r"(?i)\.(?:m?js|css|map|png|jpe?g|gif|svg|ico|woff2?|ttf|webp|avif|txt|html?)\Z|/(?:static|assets|_next)/"
+)
 _PRIVATE = re.compile(r"(?i)\A(?:localhost|[\d.]+|\[?[0-9a-f:]+\]?|[^.]+|.*\.(?:local|internal|svc|cluster|lan))\Z")
 
 
@@ -333,22 +336,27 @@ class Facts:
     @cached_property
     def everywhere(self) -> bool | None:
         """Whether every route, instance and release is slow; ``None`` when it cannot be told."""
-        routes = [g for g in self.split("route") or [] if g.requests >= MIN_GROUP]
+        routes = [g for g in self.split("route") or [] if self._tells(g)]
         if len(routes) < 2 or not self.splittable:
             return None if self.splittable is not False else False
         for by in ("route", "instance", "release"):
-            groups = [g for g in self.split(by) or [] if g.requests >= MIN_GROUP]
+            groups = [g for g in self.split(by) or [] if self._tells(g)]
             whole = sum(g.requests for g in groups)
             ill = sum(g.requests for g in groups if (g.p95_ms or 0.0) >= self.limits.threshold_ms)
             if groups and ill < EVERYWHERE * whole:
                 return False
         return True
 
+    @staticmethod
+    def _tells(group: Group) -> bool:
+        """Whether it has requests enough, and is not a file that the proxy serves by itself."""
+        return group.requests >= MIN_GROUP and _STATIC.search(group.value) is None
+
     @cached_property
     def well_places(self) -> str:
         """What is not slow, in words: it speaks against causes that slow everything."""
         for by in ("route", "instance", "release"):
-            well = [g for g in self.split(by) or [] if g.requests >= MIN_GROUP
+            well = [g for g in self.split(by) or [] if self._tells(g)
                     and (g.p95_ms or 0.0) < self.limits.threshold_ms]  # fmt: skip
             if well:
                 best = max(well, key=lambda g: g.requests)

@@ -71,7 +71,7 @@ def _beside(facts: Facts, at_once: list[Group]) -> Cause:
     return Cause(
         id="L15",
         name="slower release",
-        gate=facts.gate(bench, "ratio", f"{worst.value} is slow so many times as often as the others, then",
+        gate=facts.gate(bench, "ratio", f"{worst.value} is slow so many times as often as the others beside it",
                         worst.ratio if worst.slow >= MIN_GROUP else 0.0, unit="times", weight=DECISIVE,
                         at_least=facts.limits.release_ratio, rests_on=(SPLITS,)),
         clauses=(

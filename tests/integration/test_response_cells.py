@@ -127,7 +127,7 @@ def test_a_log_is_a_name_whatever_it_is_called(name: str, tmp_path: Path) -> Non
     assert not marker.exists()
 
 
-def test_disks_are_measured_over_half_a_second() -> None:
+def test_disks_are_measured_over_a_moment() -> None:
     reading = Shell(Context()).script("disk_io", cell("disk_io"), [])
     assert reading.state in ("ok", "not_configured"), reading.reason
     assert all(float(row["busy_percent"]) >= 0 for row in reading.rows)

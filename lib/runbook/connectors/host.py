@@ -87,8 +87,8 @@ class Host(Hosts):
         return self._facts("memory", "host_memory", [self.proc])
 
     def cgroup(self, path: str = "") -> Reading:
-        """One cgroup, or all that have a memory limit or were short of memory; the working set is without page cache
-        that can go (usage − inactive file)."""
+        """One cgroup, or all that have a limit of memory or processor time or were short of memory; the working set is
+        without page cache that can go (usage − inactive file)."""
         return self._facts("cgroup", "host_cgroup", [self.cgroups, *([path] if path else [])])
 
     def pressure(self) -> Reading:

@@ -244,9 +244,12 @@ def test_a_cgroup_reads_alike_in_every_version(tmp_path: Path, kind: str, path: 
 
 
 def test_without_a_path_only_cgroups_with_a_limit_are_listed(tmp_path: Path) -> None:
-    free = {f"free/{name}": text for name, text in (V2 | {"memory.max": "max", "memory.events": "max 0\n"}).items()}
-    root = written(tmp_path, KINDS["v2"][0] | free)
-    assert [row["path"] for row in host(cgroups=root).cgroup().rows] == ["/web"]
+    unlimited = V2 | {"memory.max": "max", "memory.events": "max 0\n"}
+    free = {f"free/{name}": text for name, text in (unlimited | {"cpu.max": "max 100000"}).items()}
+    slow = {f"slow/{name}": text for name, text in unlimited.items()}
+    root = written(tmp_path, KINDS["v2"][0] | free | slow)
+    found = {row["path"]: (row["limit_bytes"], row["cpu_quota_cores"]) for row in host(cgroups=root).cgroup().rows}
+    assert found == {"/web": (2000, 1.5), "/slow": (None, 1.5)}
     assert host(cgroups=root).cgroup("/free").rows[0]["limit_bytes"] is None
 
 

@@ -34,7 +34,7 @@ PSEUDO_TYPES = frozenset({
 """Filesystems that are full by construction or hold no data of anyone's."""
 TEXT_COLUMNS = frozenset({
     "filesystem", "mount", "type", "options", "path", "command", "writer_command", "state", "resource", "scope",
-    "local"
+    "local", "kind", "name"
 })  # fmt: skip
 """Cells that stay what they are, even where they look like a number."""
 
@@ -59,7 +59,11 @@ class Host(Hosts):
     # -- disk -------------------------------------------------------------------------------------------------------
 
     def disk(self, mount: str = "") -> Reading:
-        """Size and inodes of every filesystem, or of the one that holds ``mount``; ``used_percent`` is df's."""
+        """Size and inodes of every filesystem; ``used_percent`` is df's.
+
+        One of another host (NFS and the like) is only asked for its size when it holds the path ``mount``: a server
+        that does not answer would hold up all the others.
+        """
         return self._facts("disk", "host_disk", [self.proc, *([mount] if mount else [])])
 
     def directories(self, paths: Sequence[str], limit: int = 20) -> Reading:
@@ -78,6 +82,37 @@ class Host(Hosts):
         """Files under ``paths`` that were not changed for ``hours``, and whether a process has them open."""
         text = 'proc=$1; shift; host_open_files "$proc" | host_old_files'
         return self._facts("old_files", text, [self.proc, str(max(0, int(hours))), *_absolute(paths)])
+
+    def written_files(self) -> Reading:
+        """Regular files that a process has open for writing, the ones changed last; taken twice, they show what grows.
+
+        Partial when the open files of others are hidden.
+        """
+        return self._facts("written_files", 'host_open_files "$1" | host_written_files', [self.proc])
+
+    def places(self, logs: Sequence[str], tmp: Sequence[str]) -> Reading:
+        """Bytes in each place of a kind: the application's ``logs``, its ``tmp`` directories, and the host's own."""
+        logs, tmp = _absolute(logs), _absolute(tmp)
+        return self._facts("places", "host_places", [self.proc, str(len(logs)), str(len(tmp)), *logs, *tmp])
+
+    def large_files(self, paths: Sequence[str]) -> Reading:
+        """The largest files under ``paths``, each path on its own filesystem alone."""
+        return self._facts("large_files", "host_large_files", _absolute(paths))
+
+    def many_files(self, paths: Sequence[str]) -> Reading:
+        """The directories under ``paths`` with the most files."""
+        return self._facts("many_files", "host_many_files", _absolute(paths))
+
+    def hidden_files(self, paths: Sequence[str]) -> Reading:
+        """What lies below other filesystems' mount points on the filesystems mounted at ``paths``.
+
+        ``bytes`` is ``None`` where it cannot be looked at: that takes root, in a mount namespace of its own.
+        """
+        return self._facts("hidden_files", "host_hidden_files", [self.proc, *_absolute(paths)])
+
+    def volumes(self) -> Reading:
+        """Thin pools and snapshots of LVM, and how full they are; no row where there is no LVM."""
+        return self._facts("volumes", "host_volumes", [])
 
     # -- memory and processors ----------------------------------------------------------------------------------------
 
@@ -208,6 +243,8 @@ def _aged(row: Row, now: datetime) -> Row:
         opened = {"yes": True, "no": False}.get(str(row.pop("open")))
         return row | {"age_hours": age, "open": opened}
     at = None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    if "writer_pid" not in row:
+        return row | {"modified_at": at}
     writer = {"writer_pid": row.pop("writer_pid"), "writer_command": row.pop("writer_command") or None}
     return row | {"modified_at": at} | writer
 
@@ -233,6 +270,8 @@ _FINISH: dict[str, Callable[[Row, datetime], Row]] = {
     "memory": _memory,
     "cgroup": _cgroup,
     "log_files": _aged,
+    "written_files": _aged,
+    "large_files": _aged,
     "old_files": _aged,
     "sockets_listening": _socket,
 }

@@ -32,6 +32,7 @@ _STATES: dict[str, ReadingState] = {
 _INFO = (
     "role", "loading", "used_memory", "maxmemory", "maxmemory_policy", "evicted_keys", "connected_clients",
     "blocked_clients", "maxclients", "rejected_connections", "rdb_last_bgsave_status",
+    "rdb_bgsave_in_progress", "aof_rewrite_in_progress",
 )  # fmt: skip
 
 

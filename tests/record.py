@@ -33,7 +33,10 @@ def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path) -> Non
         settings = sandbox.settings()
         for section, values in injected.settings.items():
             settings[section] = settings.get(section, {}) | dict(values)
-        parameters = {"samples": 3, "sample_seconds": 0.5} | dict(planned.scaled)
+        named = {
+            p: injected.labels[label] for p, label in runbook.parameters_from_alert.items() if label in injected.labels
+        }
+        parameters = {"samples": 3, "sample_seconds": 0.5} | dict(planned.scaled) | named
         request = RunRequest(run_id=new_run_id(), runbook=runbook.name, parameters=parameters)
         result = execute(request, from_plain(settings), archive=Archive(scratch))
     taken = recording.load(Path(result["report"]["html"]).with_name(READINGS))

@@ -35,6 +35,8 @@ _DATABASE_MODULES = ("sessions", "locks", "limits", "clients", "poolers")
 #: Sizes of faults in a compound, where the usual ones would not fit into the slots together.
 COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "P01+P02": {"P01": {"sessions": 9}, "P02": {"waiters": 10}},
+    "D01+D02": {},
+    "D01+D07": {},
 }
 
 
@@ -175,6 +177,8 @@ class Injected:
     settings: Mapping[str, Mapping[str, Any]]
     #: Per expected cause, values that the verdict's details must name.
     named: Mapping[str, Sequence[Any]]
+    #: Labels that the alert carries for it.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 _FAULTS: dict[str, Fault] = {}
@@ -357,7 +361,7 @@ def inject(
             plan_.handicap.apply(scene)
         log.info("fault injected", fault=plan_.id)
         named = {cause: tuple(values) for cause, values in scene.named.items() if cause in plan_.expects}
-        yield Injected(plan=plan_, settings=scene.settings, named=named)
+        yield Injected(plan=plan_, settings=scene.settings, named=named, labels=scene.labels)
     finally:
         try:
             scene.heal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runbook.sandbox.faults import machine
 from runbook.sandbox.faults.registry import fault
 from runbook.sandbox.faults.scene import Scene
 
@@ -51,9 +52,14 @@ def superusers_in_the_reserve(scene: Scene, *, superusers: int = 14, ordinary: i
     scene.name("P14", "backoffice")
 
 
-@fault("healthy", "ordinary traffic", expects=("P00", "V00"), outcomes=("healthy", "no_current_fault"))
+@fault("healthy", "ordinary traffic", expects=("P00", "V00", "D16"), outcomes=("healthy", "no_current_fault"))
 def ordinary_traffic(scene: Scene, *, idle: int = 4) -> None:
-    """A few idle sessions of a pool, and two that run short statements all the time."""
+    """A few idle sessions of a pool, and two that run short statements all the time.
+
+    An alert of a disk names one that has room: how full the machine's own are is not the sandbox's.
+    """
+    if quiet := machine.roomy_filesystem():
+        scene.labels["mountpoint"] = quiet
     for session in scene.sessions(idle, "web", "api"):
         session.execute(_BROWSE.encode())
     scene.child(

@@ -1,4 +1,4 @@
-"""The largest directories, drawn: a bar each, the part of it that was changed within the last hour in the alarm's colour."""
+"""The largest directories, drawn: a bar each, in the alarm's colour the part that was changed within the hour."""
 
 from __future__ import annotations
 

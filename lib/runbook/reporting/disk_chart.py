@@ -1,4 +1,4 @@
-"""How full each filesystem is, drawn: a bar of its space, the warning and the alert as lines, how soon it is full beside it.
+"""How full each filesystem is, drawn: a bar of its space, warning and alert as lines, how soon it is full beside it.
 
 A static SVG like the other charts: the same bytes for the same numbers, text stays text, colours from the page. An
 image, which is full by nature, is drawn as an outline and raises no alarm.

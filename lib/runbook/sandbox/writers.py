@@ -1,4 +1,4 @@
-"""Processes of the disk faults: one that writes a log without end, one that keeps a deleted file, one that fills a table.
+"""Processes of the disk faults: one writes a log without end, one keeps a deleted file, one fills a table.
 
 Each writes at a set pace and never beyond its bound, so that a drill fills nothing but what is its own.
 """

@@ -1,4 +1,4 @@
-"""Files as this run saw them, each once: how large, of what kind, on which filesystem, how fast it grows, who writes it.
+"""Files as this run saw them, each once: how large, of what kind, where, how fast it grows, and who writes it.
 
 A file grows when each look of the run found it larger than the one before. Where the open files of others are hidden
 from us, what was not seen is not taken for absent.

@@ -124,7 +124,7 @@ def lost_hosts(readings: Readings) -> list[str]:
 
 
 def paces_of(looks: Iterable[tuple[float | None, Mapping[Any, float | None]]]) -> dict[Any, float]:
-    """Growth by key, bytes a second, of those that never shrank and grew from most looks to the next; others are not there.
+    """Growth by key, bytes a second, of those that never shrank and grew between most looks; others are left out.
 
     Looks that follow each other at once are one: who writes once a second does not pause in between.
     """
@@ -155,7 +155,9 @@ def _apart(looks: list[Look]) -> list[Look]:
     return kept
 
 
-def with_history(found: dict[Key, Filesystem] | None, rows: Sequence[Row] | None, instance: str) -> dict[Key, Filesystem] | None:  # fmt: skip
+def with_history(
+    found: dict[Key, Filesystem] | None, rows: Sequence[Row] | None, instance: str
+) -> dict[Key, Filesystem] | None:
     """The filesystems with what the metrics server knows of them, and those that only it knows.
 
     One of its filesystems is one of a host's when mount point and size are the same and no other one's are.

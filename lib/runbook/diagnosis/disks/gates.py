@@ -1,4 +1,4 @@
-"""The gate that most causes of a full disk share: what they claim explains enough of a filesystem that is short or fills.
+"""The gate that most causes of a full disk share: what they claim explains enough of one that is short or fills.
 
 What could not be read makes it unknown, unless no filesystem is short and none fills: then nothing that takes space is
 a matter, whatever it takes.

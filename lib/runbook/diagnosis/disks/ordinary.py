@@ -160,7 +160,7 @@ def images(facts: Facts) -> Cause:
     places = facts.readings.rows("places") or []
     whole = facts.readings.known("places") and all(row.get("complete") == "yes" for row in places if _is_image(row))
     others = _others(facts, claim.key) if claim and claim.key else 0.0
-    found = [row for row in facts.places(claim.key, "journal", "image", "core")] if claim and claim.key else []
+    found = list(facts.places(claim.key, "journal", "image", "core")) if claim and claim.key else []
     return Cause(
         id="D10",
         name="images, journal or core dumps",

@@ -50,7 +50,8 @@ def _archiving(facts: Facts) -> dict[str, Any]:
         return _row("the archiver keeps up", None, "not read", why)
     if wal.get("archive_mode") == "off":
         return _row("the archiver keeps up", None, "archive_mode is off", why)
-    return _row("the archiver keeps up", wal.get("archiver_failing") is not True, f"{wal.get('wal_ready')} segments wait", why)  # fmt: skip
+    told = f"{wal.get('wal_ready')} segments wait"
+    return _row("the archiver keeps up", wal.get("archiver_failing") is not True, told, why)
 
 
 def _rotation(facts: Facts) -> dict[str, Any]:
@@ -84,7 +85,8 @@ def _inodes(facts: Facts) -> dict[str, Any]:
     known = [f.inodes_percent for f in facts.judged or [] if f.inodes_percent is not None]
     most = max(known, default=None)
     return _row("inodes are left", None if most is None else most < facts.limits.warn_percent,
-                "not read" if most is None else f"at most {most:g} % are taken", "a filesystem without inodes is full, whatever df says of bytes")  # fmt: skip
+                "not read" if most is None else f"at most {most:g} % are taken",
+                "a filesystem without inodes is full, whatever df says of bytes")  # fmt: skip
 
 
 def _apart(facts: Facts) -> dict[str, Any]:

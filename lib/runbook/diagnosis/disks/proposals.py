@@ -96,8 +96,8 @@ def _slot(verdict: Verdict, facts: Facts) -> list[Action]:
             preconditions=(Precondition(label="the replica may be lost and built anew", holds=None),),
         ),
         _action(
-            "D02", "postgres.drop_slot", f"Drop slot {name}: frees {kept} at the next checkpoints; its replica must be rebuilt",
-            f"-- 0 rows when it is in use by then\nSELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots\n"
+            "D02", "postgres.drop_slot", f"Drop slot {name}, which frees {kept}; its replica must be rebuilt",
+            "-- 0 rows when it is in use by then\nSELECT pg_drop_replication_slot(slot_name)\nFROM pg_replication_slots "
             f"WHERE slot_name = {literal} AND NOT active;\nCHECKPOINT;",
             undo="irreversible: what reads this slot must be rebuilt from a new base backup or a new copy",
             needs="typed confirmation by the owner of the replica; never automatic",
@@ -115,10 +115,10 @@ def _archiver(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
         _action(
             "D03", "postgres.mend_archiver", "Mend what archive_command needs: target, credentials, room",
-            "SHOW archive_command; SHOW archive_library;   -- and run it by hand, as the server's user, on the oldest segment\n"
+            "SHOW archive_command; SHOW archive_library;   -- run it by hand on the oldest segment\n"
             "SELECT last_failed_wal, last_failed_time, last_archived_time FROM pg_stat_archiver;\n"
-            "# the server's log says what the command answered. Segments are removed by the server once they are archived:\n"
-            "# never by hand, and never by a command that only claims success (a gap in the archive is for ever)",
+            "# the server's log says what the command answered. The server removes what is archived by itself: never\n"
+            "# by hand, and never by a command that only claims success (a gap in the archive is for ever)",
             undo="nothing is changed", needs="owner of the backups",
             targets=[{"last_failed_wal": verdict.details.get("last_failed_wal")}],
         )
@@ -151,7 +151,8 @@ def _spill(verdict: Verdict, facts: Facts) -> list[Action]:
             targets=[{"pid": pid, "backend_start": start, "application_name": details.get("application_name")}],
             preconditions=(
                 Precondition(label="the statement still runs", holds=None, value=details.get("query_seconds")),
-                Precondition(label="it is no backup or dump", holds=not _is_backup(details), value=details.get("application_name")),
+                Precondition(label="it is no backup or dump", holds=not _is_backup(details),
+                             value=details.get("application_name")),
             ),
         ),
         _action(
@@ -175,15 +176,15 @@ def _table(verdict: Verdict, facts: Facts) -> list[Action]:
             _action(
                 "D06", "postgres.vacuum", f"End what holds vacuum back, then let {relation} be vacuumed",
                 f"-- held back by: {details.get('held_back_by')}\n"
-                "-- VACUUM makes the room usable again and gives none back; VACUUM FULL and pg_repack do, and need as much\n"
-                f"-- room again as the table takes, which is not there now\nVACUUM (VERBOSE) {relation};",
+                "-- VACUUM makes the room usable again and gives none back; VACUUM FULL and pg_repack do, and need as\n"
+                f"-- much room again as the table takes, which is not there now\nVACUUM (VERBOSE) {relation};",
                 undo="nothing is lost", needs="owner of the table", targets=[{"relation": relation}],
             )
         ]  # fmt: skip
     return [
         _action(
             "D06", "app.find_writer", f"Find what writes to {relation}, and whether it should",
-            "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables ORDER BY n_tup_ins DESC LIMIT 10;\n"
+            "SELECT relname, n_tup_ins, n_tup_upd FROM pg_stat_user_tables ORDER BY n_tup_ins DESC LIMIT 10;\n"
             "# a table of events or sessions that nobody expires? partition it by time and drop old partitions",
             undo="nothing is changed", targets=[{"relation": relation, "database": details.get("database")}],
         )
@@ -195,9 +196,9 @@ def _deleted(verdict: Verdict, facts: Facts) -> list[Action]:
     first = files[0]
     return [
         _action(
-            "D07", "process.restart", f"Restart, or reload, what holds {first['path']} ({words.size(first['bytes'])})",
+            "D07", "process.restart", f"Restart or reload what holds {first['path']} ({words.size(first['bytes'])})",
             f"ls -l /proc/{int(first['pid'])}/fd | grep deleted   # still the same file?\n"
-            "# most daemons open their logs anew on reload (SIGHUP, SIGUSR1, logrotate's postrotate); else restart gracefully\n"
+            "# most daemons open their logs anew on reload (SIGHUP, SIGUSR1, logrotate's postrotate); else restart it\n"
             "# where neither may be: which descriptor it is, then  : > /proc/PID/fd/N  empties a log in place",
             undo="irreversible: the content of a deleted file goes with its last holder", needs="owner of the service",
             targets=files,
@@ -217,7 +218,7 @@ def _inodes(verdict: Verdict, facts: Facts) -> list[Action]:
         _action(
             "D08", "files.fewer", "Find the directory with the most files, and what makes them",
             f"find {mount} -xdev | sed 's|/[^/]*$||' | sort | uniq -c | sort -rn | head\n"
-            "# sessions, mail queues, thumbnails? delete by age and pattern once their owner agrees; inodes cannot be added to ext4",
+            "# sessions, mail queues, thumbnails? delete by age and pattern once their owner agrees",
             undo="irreversible: what is deleted is gone", needs="owner of the files",
             targets=[{"path": d["path"], "files": d["files"]} for d in many[:MAX_TARGETS]],
         )
@@ -239,8 +240,8 @@ def _left(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
         _action(
             "D09", "files.delete_temporary", f"Delete {len(allowed)} temporary files that were left over",
-            f"# on {verdict.details.get('host')}; each is looked at once more: no link, no holder, still old\n{commands}",
-            undo="irreversible: they are gone; what was uploaded to the bucket is not touched", needs="owner of the workers",
+            f"# on {verdict.details.get('host')}; each is looked at again: no link, no holder, still old\n{commands}",
+            undo="irreversible; what is in the bucket is not touched", needs="owner of the workers",
             targets=[{"host": verdict.details.get("host"), "path": p} for p in allowed],
             preconditions=(
                 Precondition(label="below a configured temporary directory", holds=True, value=list(tmp)),
@@ -255,7 +256,7 @@ def _images(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
         _action(
             "D10", "host.prune", "Remove images that nothing runs, old journal, old dumps",
-            "docker system df; docker image prune   # only dangling ones; -a also what a restart would have to pull again\n"
+            "docker system df; docker image prune   # only dangling ones; -a also what a restart has to pull again\n"
             "journalctl --disk-usage; journalctl --vacuum-size=1G\ncoredumpctl list; ls -l /var/lib/systemd/coredump",
             undo="irreversible: images are pulled again, the journal is gone", needs="root on the host",
             targets=[dict(p) for p in (verdict.details.get("places") or [])[:MAX_TARGETS]],
@@ -281,7 +282,8 @@ def _hidden(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
         _action(
             "D12", "host.look_below", f"Look at what lies below {details.get('path')}, and move it away",
-            f"unshare -m --propagation private sh -c 'mount --bind \"$1\" /mnt && du -xsh \"/mnt/$2\" && ls -l \"/mnt/$2\"' sh {mount} {path}",
+            "unshare -m --propagation private sh -c 'mount --bind \"$1\" /mnt && du -xsh \"/mnt/${2#\"$1\"}\"' sh "
+            f"{mount} {path}",
             undo="nothing is changed by looking", needs="root on the host",
             targets=[{"host": details.get("host"), "mount": details.get("mount"), "path": details.get("path")}],
         )
@@ -292,8 +294,8 @@ def _writable(verdict: Verdict, facts: Facts) -> list[Action]:
     details = verdict.details
     return [
         _action(
-            "D13", "host.remount", f"Find out why {details.get('mount')} is read-only before it is mounted for writing again",
-            f"dmesg | tail -n 50   # an I/O error? then the disk is ill: back up, replace, fsck while it is not mounted\n"
+            "D13", "host.remount", f"Find out why {details.get('mount')} is read-only, then mount it for writing",
+            "dmesg | tail -n 50   # an I/O error? then the disk is ill: back up, replace, fsck while not mounted\n"
             f"mount -o remount,rw {shlex.quote(str(details.get('mount')))}   # only when the kernel saw no error",
             undo=f"mount -o remount,ro {shlex.quote(str(details.get('mount')))}", needs="root on the host",
             targets=[{"host": details.get("host"), "mount": details.get("mount"), "device": details.get("device")}],
@@ -306,7 +308,7 @@ def _volume(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
         _action(
             "D14", "host.extend_volume", "Extend the pool, end the snapshot, or raise the quota",
-            "lvs -a -o +data_percent,metadata_percent; repquota -s -a\nlvextend -L +10G VG/POOL   # where the group has room",
+            "lvs -a -o +data_percent,metadata_percent; repquota -s -a\nlvextend -L +10G VG/POOL   # if there is room",
             undo="irreversible: a pool does not shrink, a snapshot that is removed is gone", needs="root on the host",
             targets=[{"volume": verdict.details.get("volume")}],
         )
@@ -319,12 +321,13 @@ def _redis(verdict: Verdict, facts: Facts) -> list[Action]:
         text = f"# no save is in progress and nobody has it open:\nls -l {shlex.quote(str(details.get('path')))}; " \
                f"fuser -v {shlex.quote(str(details.get('path')))}"  # fmt: skip
         return [_action("D15", "redis.left_over", "Remove what a save left behind, once its owner agrees", text,
-                        undo="irreversible", needs="owner of Redis", targets=[{"path": details.get("path")}])]  # fmt: skip
+                        undo="irreversible", needs="owner of Redis",
+                        targets=[{"path": details.get("path")}])]  # fmt: skip
     return [
         _action(
             "D15", "redis.wait", "Let the save end, and give Redis room for its data twice",
             "redis-cli INFO persistence   # rdb_bgsave_in_progress, rdb_current_bgsave_time_sec\n"
-            "# the old file is replaced when it ends. Make room elsewhere; do not kill the child while the old one is good",
+            "# the old file is replaced when it ends. Make room elsewhere; let the child live",
             undo="nothing is changed", targets=[{"path": details.get("path"), "pid": details.get("writer_pid")}],
         )
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Causes of PostgreSQL's own space: slots, archiver, WAL as it should be, temporary files, tables (D02–D06).
 
-Nothing in ``pg_wal`` is ever touched: a slot is dropped, an archiver is mended, and the server removes what it no longer
-needs. A slot that nobody reads, or an archiver that fails, is a matter on any disk; how full the disk is says how soon.
+Nothing in ``pg_wal`` is ever touched: a slot is dropped, an archiver is mended, and the server removes what it does not
+need. A slot that nobody reads, or an archiver that fails, is a matter on any disk; how full the disk is says how soon.
 """
 
 from __future__ import annotations
@@ -214,7 +214,8 @@ def tables(facts: Facts) -> Cause:
                        value=relation["relation"] if relation else None, rests_on=("disk_relations",)),
         ),
         share=facts.share(claim, abnormal=True) if placed and claim else 0.0,
-        details=_table_details(facts, claim, kind, relation) if placed and claim and (claim.bytes or claim.pace) else {},
+        details=_table_details(facts, claim, kind, relation)
+        if placed and claim and (claim.bytes or claim.pace) else {},
     )  # fmt: skip
 
 
@@ -223,7 +224,8 @@ def _table_details(facts: Facts, claim: Claim, kind: str, relation: Any) -> dict
     told: dict[str, Any] = {"kind": kind, "database": grows[0] if grows and kind == "growth" else None}
     if relation is not None:
         told |= {"relation": relation["relation"], "relation_bytes": relation.get("bytes"),
-                 "dead_percent": relation.get("dead_percent"), "last_autovacuum": relation.get("last_autovacuum")}  # fmt: skip
+                 "dead_percent": relation.get("dead_percent"),
+                 "last_autovacuum": relation.get("last_autovacuum")}  # fmt: skip
     if kind == "bloat":
         told["held_back_by"] = facts.readings.row("horizon")
     return told | where(facts, claim)

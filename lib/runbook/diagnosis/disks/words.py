@@ -32,7 +32,7 @@ def kind(path: str, *, logs: Sequence[str] = (), tmp: Sequence[str] = ()) -> Kin
         return "log"
     for name, pattern in (("relation", _RELATION), ("redis", _REDIS), ("image", _IMAGE)):
         if pattern.search(path):
-            return name  # type: ignore[return-value]
+            return name
     if re.search(r"/logs?/", path):
         return "log"
     return "tmp" if any(beneath(path, place) for place in tmp) else "other"

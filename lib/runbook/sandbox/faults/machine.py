@@ -51,7 +51,7 @@ ROOMY_PERCENT = 60.0
 
 
 def roomy_filesystem() -> str | None:
-    """Mount point of a filesystem of this machine that has room, in memory if there is one; ``None`` when all are full."""
+    """Mount point of a filesystem that has room, in memory if there is one; ``None`` when all are full."""
     found = []
     for line in Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines():
         _, mount, kind, options, *_ = line.split(" ")

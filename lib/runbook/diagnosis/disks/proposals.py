@@ -97,7 +97,8 @@ def _slot(verdict: Verdict, facts: Facts) -> list[Action]:
         ),
         _action(
             "D02", "postgres.drop_slot", f"Drop slot {name}, which frees {kept}; its replica must be rebuilt",
-            "-- 0 rows when it is in use by then\nSELECT pg_drop_replication_slot(slot_name)\nFROM pg_replication_slots "
+            "-- 0 rows when it is in use by then\nSELECT pg_drop_replication_slot(slot_name)\n"
+            "FROM pg_replication_slots "
             f"WHERE slot_name = {literal} AND NOT active;\nCHECKPOINT;",
             undo="irreversible: what reads this slot must be rebuilt from a new base backup or a new copy",
             needs="typed confirmation by the owner of the replica; never automatic",

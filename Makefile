@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+WORKERS ?= auto
 STAMP  := $(VENV)/.installed
+DRILLS := $(patsubst notebooks/%.ipynb,drill-%,$(sort $(wildcard notebooks/*.ipynb)))
 
-.PHONY: setup demo test drill lint bench serve jupyter lock clean
+.PHONY: setup demo test drill lint bench serve jupyter lock clean $(DRILLS)
 
 setup: $(STAMP)
 
@@ -20,13 +22,13 @@ demo: setup
 	$(BIN)/runbook demo
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Every fault of every runbook; of the first another one every day at the notebook's own thresholds, in real length.
-drill: setup
-	$(BIN)/runbook drill db_connection_exhaustion --all --rotate 1
-	$(BIN)/runbook drill high_error_rate --all
-	$(BIN)/runbook drill video_upload_failures --all
+drill: $(DRILLS)
+
+$(DRILLS): drill-%: setup
+	$(BIN)/runbook drill $* --all $(if $(filter db_connection_exhaustion,$*),--rotate 1)
 
 lint: setup
 	$(BIN)/ruff check .

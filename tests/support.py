@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,14 @@ def require_program(name: str, *, package: str) -> str:
         missing(f"{name} (Debian package {package})")
     assert path is not None
     return path
+
+
+def open_to_others(directory: Path) -> None:
+    """Let servers that run as another user reach a temporary directory of pytest's: those above it are private."""
+    for parent in (directory, *directory.parents):
+        if parent == Path(tempfile.gettempdir()):
+            break
+        parent.chmod(0o755)
 
 
 def free_port() -> int:

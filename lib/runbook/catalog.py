@@ -419,6 +419,8 @@ def parse_text(parameter: Parameter, text: str) -> Any:
 def check_parameters(runbook: Runbook, given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """All of the runbook's parameters: its defaults, under ``settings.thresholds``, under what was given.
 
+    Where the parameter ``service`` names a service of the settings, that service's thresholds stand above the general.
+
     Raises
     ------
     InvalidParameter
@@ -430,7 +432,9 @@ def check_parameters(runbook: Runbook, given: Mapping[str, Any], settings: Setti
             f"runbook {runbook.name} has no parameter {', '.join(repr(n[:60]) for n in unknown)}",
             remedy=f"Allowed: {', '.join(f'{p.name} ({p.allowed()})' for p in runbook.parameters.values())}",
         )
-    thresholds = settings.thresholds.get(runbook.name, {})
+    declared = runbook.parameters.get("service")
+    service = given.get("service", declared.default if declared else "")
+    thresholds = settings.for_service(str(service)).thresholds.get(runbook.name, {})
     strangers = sorted(map(str, set(thresholds) - set(runbook.parameters)))
     if strangers:
         raise InvalidParameter(

@@ -27,12 +27,22 @@ def problems() -> list[tuple[str, str]]:
     """(notebook, problem) of every notebook of the catalog."""
     found = [(name, problem) for name in catalog.names() for problem in _problems(name)]
     try:
+        found += _answered_twice()
         current = shipped()
     except RunbookError:
         return found  # told above; there is nothing to compare yet
     if json.loads(SHIPPED.read_text(encoding="utf-8")) != current:
         found.append(("shipped.json", "does not match the notebooks: python -m runbook.lint --update"))
     return found
+
+
+def _answered_twice() -> Iterator[tuple[str, str]]:
+    """An alert, or a cause, that two notebooks claim: nobody could say which of them is meant."""
+    first: dict[str, str] = {}
+    for runbook in catalog.load_all():
+        for name in (*runbook.alerts, *runbook.causes):
+            if first.setdefault(name, runbook.name) != runbook.name:
+                yield runbook.name, f"{name} is {first[name]}'s already"
 
 
 def _problems(name: str) -> Iterator[str]:

@@ -101,9 +101,23 @@ def test_nothing_heavy_is_imported_for_a_light_command(arguments: list[str]) -> 
 
 def test_help_and_list_name_what_there_is(command: Command) -> None:
     assert "doctor" in command("--help").stdout
-    assert "db_connection_exhaustion" in command("list").stdout
+    lines = command("list").stdout.splitlines()
+    assert "db_connection_exhaustion (critical): Database connections exhausted" in lines
+    assert [line for line in lines if len(line) > 80] == []
     listed = document(command("list", "--json"))["runbooks"]
-    assert set(listed[0]) == {"name", "title", "severity", "alerts", "causes"}
+    assert set(listed[0]) == {"name", "title", "severity", "alerts", "causes", "last_drill"}
+
+
+def test_list_tells_how_the_last_drill_went(command: Command, toy: Callable[..., None], tmp_path: Path) -> None:
+    toy("pass")
+    assert command("list", own_notebooks=True).stdout.splitlines()[-1] == "    drill   never drilled"
+    drill = {"at": "2026-11-27T21:04:05+00:00", "passed": 18, "failed": 1, "skipped": 2}
+    data = tmp_path / "data"
+    data.mkdir(exist_ok=True)
+    (data / "drills.json").write_text(json.dumps({"toy": drill}))
+    line = command("list", own_notebooks=True).stdout.splitlines()[-1]
+    assert line == "    drill   2026-11-27 21:04 UTC: 18 of 19 passed, 2 skipped"
+    assert document(command("list", "--json", own_notebooks=True))["runbooks"][0]["last_drill"] == drill
 
 
 def test_show_prints_patterns_as_they_are(command: Command, toy: Callable[..., None], tmp_path: Path) -> None:

@@ -99,3 +99,14 @@ def test_a_file_that_is_no_notebook_is_a_problem_and_no_traceback(
     broken: Callable[..., list[tuple[str, str]]], text: str
 ) -> None:
     assert [name for name, _ in broken(text=text)] == [NAME]
+
+
+def test_an_alert_that_two_notebooks_answer_is_a_problem(
+    broken: Callable[..., list[tuple[str, str]]], tmp_path: Path
+) -> None:
+    second = copy.deepcopy(ORIGINAL)
+    metadata("causes", ["P01"])(second)
+    (tmp_path / "second.ipynb").write_text(json.dumps(second))
+    found = broken()
+    assert ("second", f"database_connections is {NAME}'s already") in found
+    assert ("second", f"P01 is {NAME}'s already") in found

@@ -463,6 +463,19 @@ def test_given_stands_above_thresholds_and_thresholds_above_the_default(toy: cat
     assert catalog.check_parameters(toy, {"samples": 9}, configured) == {"service": "", "samples": 9, "share": 0.25}
 
 
+def test_a_services_thresholds_stand_above_the_general_ones(toy: catalog.Runbook) -> None:
+    configured = from_plain(
+        {
+            "thresholds": {"toy": {"samples": 7, "share": 0.25}},
+            "services": {"billing": {"thresholds": {"toy": {"share": 0.75}}}},
+        }
+    )
+    billing = {"service": "billing"}
+    assert catalog.check_parameters(toy, billing, configured) == {"service": "billing", "samples": 7, "share": 0.75}
+    assert catalog.check_parameters(toy, billing | {"share": 0.1}, configured)["share"] == 0.1
+    assert catalog.check_parameters(toy, {"service": "other"}, configured)["share"] == 0.25
+
+
 def test_a_threshold_from_the_environment_is_text_and_is_read_as_its_type(
     toy: catalog.Runbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

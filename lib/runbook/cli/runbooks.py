@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,16 +20,26 @@ if TYPE_CHECKING:
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """The runbooks there are."""
+    """The runbooks there are, the alerts they answer, and how their last drill went."""
     from runbook import catalog
+    from runbook.drills.history import in_words, last_drill
 
     runbooks = catalog.load_all()
     if as_json:
-        print_json({"runbooks": [r.as_dict() for r in runbooks]})
+        print_json({"runbooks": [{**r.as_dict(), "last_drill": last_drill(r.name)} for r in runbooks]})
         return
-    width = max((len(r.name) for r in runbooks), default=0)
     for runbook in runbooks:
-        typer.echo(f"{runbook.name:<{width}}  {runbook.severity:<8}  {runbook.title}")
+        typer.echo(f"{runbook.name} ({runbook.severity}): {runbook.title}")
+        typer.echo(f"    alerts  {_shortened(runbook.alerts)}")
+        typer.echo(f"    drill   {in_words(last_drill(runbook.name))}")
+
+
+def _shortened(names: Sequence[str], width: int = 68) -> str:
+    """As many names as fit into a line, and how many more there are."""
+    shown = list(names)
+    while len(text := ", ".join(shown) + f", … ({len(names)})" * (len(shown) < len(names))) > width and len(shown) > 1:
+        shown.pop()
+    return text
 
 
 @app.command()

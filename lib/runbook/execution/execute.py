@@ -286,8 +286,7 @@ class _Run:
 def _scoped(runbook: catalog.Runbook, given: Mapping[str, Any], settings: Settings) -> tuple[Settings, dict[str, Any]]:
     """The settings of the service that the parameters name, and all parameters under them."""
     parameters = catalog.check_parameters(runbook, given, settings)
-    scoped = settings.for_service(str(parameters.get("service", "")))
-    return scoped, parameters if scoped is settings else catalog.check_parameters(runbook, given, scoped)
+    return settings.for_service(str(parameters.get("service", ""))), parameters
 
 
 def _secrets(runbook: catalog.Runbook, alert: Mapping[str, Any] | None, *settings: Settings) -> list[str]:

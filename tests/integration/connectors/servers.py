@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from runbook.embedded import FAST, EmbeddedPostgres
-from tests.support import missing
+from tests.support import missing, open_to_others
 
 IN_WHEEL = (16, 18)
 VERSIONS = (13, 14, 15, 16, 17, 18)
@@ -61,10 +61,7 @@ def server(version: int, directory: Path, **settings: str) -> EmbeddedPostgres:
         home = Path(os.environ.get("RUNBOOK_TEST_POSTGRES", "/nonexistent")) / str(version)
         if not (home / "bin" / "postgres").is_file():
             missing(f"PostgreSQL {version} in RUNBOOK_TEST_POSTGRES (tests/fetch_postgres)")
-        directory.parent.chmod(0o755)
-        for parent in directory.parents:
-            if parent.name.startswith("pytest-"):
-                parent.chmod(0o755)
+        open_to_others(directory.parent)
         made = OtherPostgres(directory, version=version, settings=wanted)
     made.start()
     execute(made, ROLES)

@@ -19,7 +19,7 @@ from runbook.connectors.pgbouncer import SHOWS, PgBouncer
 from runbook.embedded import EmbeddedPostgres
 from tests.integration.connectors.conftest import Connect
 from tests.integration.connectors.servers import PASSWORD, garbage_listener
-from tests.support import free_port, require_program, wait_until
+from tests.support import free_port, open_to_others, require_program, wait_until
 
 
 class Pooler:
@@ -49,9 +49,7 @@ def pooler(every_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
         user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         for path in (directory, directory / "users", directory / "ini"):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        for parent in directory.parents:
-            if parent.name.startswith("pytest-"):
-                parent.chmod(0o755)
+        open_to_others(directory.parent)
     process = subprocess.Popen(
         [program, str(directory / "ini")], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user
     )

@@ -11,7 +11,7 @@ from runbook import catalog
 from runbook.embedded import FAST
 from tests.integration.connectors import servers
 from tests.integration.connectors.conftest import Connect
-from tests.support import require_program
+from tests.support import open_to_others, require_program
 
 
 class Debian(servers.OtherPostgres):
@@ -34,9 +34,7 @@ def test_slow_statements_are_read_without_their_literals(
 ) -> None:
     programs = Path(require_program("postgres", package="postgresql")).parent
     monkeypatch.setenv("RUNBOOK_TEST_POSTGRES", str(programs))
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.name.startswith(("pytest-", "test_")):
-            parent.chmod(0o755)
+    open_to_others(tmp_path)
     server = Debian(tmp_path / "server", programs)
     with server:
         servers.execute(server, servers.ROLES)

@@ -240,8 +240,13 @@ def test_an_interrupt_from_the_terminal_ends_the_run_with_a_report_and_orphans_n
         f"                 archive=Archive(Path({str(tmp_path / 'archive')!r})), progress=tell)\n"
         "print(json.dumps([result['state'], result['error']]), flush=True)\n"
     )
+    # As from a terminal: what was started in a shell's background ignores interrupts, and so would its children.
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as driver:
         assert driver.stdout is not None
         for line in driver.stdout:

@@ -173,3 +173,14 @@ def test_a_configured_secret_is_out_of_everything_that_is_kept() -> None:
     )
     arrival = prepare(told, {"typed": TYPED}, settings, Redactor(settings.secrets()))
     assert "c4naryc4nary" not in str(arrival)
+
+
+def test_an_alert_of_a_service_gets_that_services_thresholds() -> None:
+    configured = settings_module.from_plain(
+        {
+            "thresholds": {"typed": {"window_minutes": 20}},
+            "services": {"billing": {"thresholds": {"typed": {"window_minutes": 45}}}},
+        }
+    )
+    assert parameters(alert(service="billing"), TYPED, configured).parameters["window_minutes"] == 45
+    assert parameters(alert(service="api"), TYPED, configured).parameters["window_minutes"] == 20

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from datetime import date, timedelta
+from typing import Any
 
+import pytest
 from rich.console import Console
 
 from runbook.drills.drill import rotating_few
-from runbook.drills.score import score_table
+from runbook.drills.score import score_table, summary
 
 REPORT = {
     "results": [
@@ -42,7 +44,7 @@ def test_the_table_shows_expected_found_tier_wrong_and_seconds_in_80_columns() -
 
 
 def test_the_table_tells_what_was_skipped_and_why() -> None:
-    assert "skipped: needs" in " ".join(rendered().split())
+    assert "skipped P10: needs pgbouncer" in " ".join(rendered().split())
 
 
 def test_the_rotation_reaches_every_fault() -> None:
@@ -52,3 +54,37 @@ def test_the_rotation_reaches_every_fault() -> None:
     assert seen == set(ids)
     assert rotating_few(2, day=day, among=ids) == rotating_few(2, day=day, among=ids)
     assert rotating_few(9, day=day, among=ids) is not None
+
+
+def drill(fault: str, expected: list[str], *found: tuple[str, str], outcome: str = "diagnosed") -> dict[str, Any]:
+    causes = [cause for cause, _ in found]
+    wrong = [cause for cause in causes if cause not in expected]
+    return {
+        "fault": fault, "expected": expected, "found": [{"cause": c, "tier": t} for c, t in found], "wrong": wrong,
+        "outcome": outcome, "passed": not wrong and set(expected) <= set(causes),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        ([drill("P01", ["P01"], ("P01", "confirmed"))], "top-1 1 of 1 · confirmed wrongly 0"),
+        (
+            [drill("P01", ["P01"], ("P02", "confirmed"), ("P01", "probable")), drill("P02", ["P02"])],
+            "top-1 0 of 2 · confirmed wrongly 1",
+        ),
+        (
+            [drill("P01~blind", [], outcome="undetermined"), drill("few", [], outcome="insufficient_data"),
+             drill("P02~blind", [], ("P03", "confirmed"))],
+            "confirmed wrongly 1 · unknown, and said so 2 of 3",
+        ),
+        (
+            [drill("healthy", [], outcome="healthy"), drill("healthy", [], ("P01", "probable"))],
+            "confirmed wrongly 0 · controls without a fault 1 of 2",
+        ),
+    ],
+)  # fmt: skip
+def test_the_summary_counts_the_first_place_wrong_claims_and_honest_unknowns(
+    results: list[dict[str, Any]], said: str
+) -> None:
+    assert summary({"results": results}) == said

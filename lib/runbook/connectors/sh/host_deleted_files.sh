@@ -7,7 +7,8 @@ host_deleted_files() {
       case "$path" in /memfd:* | /SYSV* | /dev/zero* | /\[aio\]* | /anon_hugepage*) continue ;; esac
       held=
       [ "$pid" = hidden ] || held=$(ls -iskL "$1/$pid/fd/$descriptor" 2>/dev/null | awk '{ print $1 "\t" $2 }')
-      name=$(tr '\000\t\n' '   ' < "$1/$pid/cmdline" 2>/dev/null | cut -c 1-300)
+      name=
+      [ "$pid" = hidden ] || name=$({ tr '\000\t\n' '   ' < "$1/$pid/cmdline"; } 2>/dev/null | cut -c 1-300)
       printf '%s\t%s\t%s\t%s\t%s\n' "$pid" "$descriptor" "${held:-	}" "$name" "$path"
     done
     awk '{ print "mount\t" $2 }' "$1/mounts"

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook.connectors import shell
-from runbook.connectors.base import Context, Fetched
+from runbook.connectors.base import Context, Failure, Fetched
 from runbook.connectors.hosts import LIMIT_SECONDS, Answer, Hosts
 from runbook.result import Reading
 from runbook.settings import Workers
@@ -161,6 +161,8 @@ def _shaped(answer: Answer, name: str, context: Context) -> Answer:
     """An answer with its cells as numbers, the unknown as ``None``, and what follows from them."""
     if not isinstance(answer.outcome, Fetched):
         return answer
+    if name in _NEVER_EMPTY and not answer.outcome.value:
+        return replace(answer, outcome=Failure(state="partial", reason=answer.outcome.partial or "it told nothing"))
     finish = _FINISH.get(name, _as_it_is)
     now = context.now()
     rows = [finish({column: _cell(column, cell) for column, cell in row.items()}, now) for row in answer.outcome.value]
@@ -265,6 +267,8 @@ def _address(text: str) -> str:
     return f"[{address}]:{int(port, 16)}" if address.version == 6 else f"{address}:{int(port, 16)}"
 
 
+_NEVER_EMPTY = frozenset({"disk", "memory", "load"})
+"""What every host has: an answer without a row is one that broke off."""
 _FINISH: dict[str, Callable[[Row, datetime], Row]] = {
     "disk": _disk,
     "memory": _memory,

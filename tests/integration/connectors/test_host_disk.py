@@ -163,3 +163,10 @@ def test_a_hostile_name_is_data_in_every_look(tmp_path: Path, name: str) -> None
         assert any(str(place) in row["path"] for row in reading.rows), reading.name
     assert one.disk(str(place)).known
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_list_of_open_files_that_broke_off_is_not_taken_for_none() -> None:
+    for text in ("host_written_files /proc", "host_deleted_files /proc", "host_log_files /proc /tmp"):
+        argv = shell.script_argv("broken", shell.with_functions(f"true | {text}"))
+        found = shell.interpreted(shell.execute(argv, limit_seconds=15))
+        assert "could not be listed" in found.partial, text

@@ -26,6 +26,7 @@ host_deleted_files() {
           if (index(file[i], mounts[j] "/") == 1 && length(mounts[j]) > length(best)) best = mounts[j]
         printf "%s\t%s\t%s\t%.0f\t%s\n", pid[i], name[i], file[i], bytes[i] * 1024, best
       }
+      if (hidden == "") { print "the open files could not be listed" > "/dev/stderr"; exit 3 }
       if (hidden > 0) {
         print "the open files of " hidden " processes of other users are hidden" > "/dev/stderr"
         exit 3

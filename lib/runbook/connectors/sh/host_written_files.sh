@@ -10,7 +10,7 @@ host_written_files() {
       mode = substr(flags, length(flags)) % 4
       if (flags == "" || (mode != 1 && mode != 2)) next
       seen[$3] = 1; print proc "/" $1 "/fd/" $2 "\t" $1 "\t" $3 }
-    END { print "hidden\t" hidden + 0 "\t" }')
+    END { print "hidden\t" hidden "\t" }')
   {
     printf '%s\n' "$found" | sed 's/^/open\t/'
     printf '%s\n' "$found" | grep -v '^hidden' | cut -f 1 | xargs stat -L -c 'stat	%F	%s	%b	%Y	%n' -- 2>/dev/null |
@@ -29,6 +29,7 @@ host_written_files() {
         title = name[pid[link[i]]]; gsub(/ +$/, "", title)
         printf "%s\t%s\t%.0f\t%s\t%s\t%s\n", path[link[i]], size[i], blocks[i] * 512, changed[i], pid[link[i]], title
       }
+      if (hidden == "") { print "the open files could not be listed" > "/dev/stderr"; exit 3 }
       if (hidden > 0) { print "the open files of " hidden " processes of other users are hidden" > "/dev/stderr"; exit 3 }
     }'
 }

@@ -106,6 +106,7 @@ def temporary_files(facts: Facts) -> Cause:
     claim = facts.best(claims, abnormal=True)
     mine = sorted((f for f in left if claim and f.key == claim.key), key=lambda f: (-f.bytes, f.path))
     reading = facts.readings.last("old_files")
+    blind = any(_is_old(facts, f) and f.open is None for f in facts.files.all)
     clauses = [
         bench.fact("closed", "nobody has them open", bool(mine) if reading is not None and reading.known else None,
                    value=len(mine), rests_on=("old_files",)),
@@ -118,7 +119,8 @@ def temporary_files(facts: Facts) -> Cause:
         id="D09",
         name="temporary files left over",
         gate=claim_gate(facts, bench, "share of what is too much that is left over in temporary directories", claim,
-                        abnormal=True, known=not facts.files.lost("old_files"), rests_on=("old_files",)),
+                        abnormal=True, known=not facts.files.lost("old_files") and not blind, rests_on=("old_files",),
+                        reason="whether others have them open is hidden from us" if blind else ""),
         clauses=tuple(clauses),
         share=facts.share(claim, abnormal=True) if claim else 0.0,
         details=where(facts, claim) | {"files": len(mine), "oldest_hours": oldest, "path": mine[0].path,
@@ -127,8 +129,12 @@ def temporary_files(facts: Facts) -> Cause:
 
 
 def _is_left(facts: Facts, file: File) -> bool:
+    return _is_old(facts, file) and file.open is False
+
+
+def _is_old(facts: Facts, file: File) -> bool:
     old = file.age_hours is not None and file.age_hours >= facts.limits.temp_age_hours
-    return old and file.open is False and file.kind in ("tmp", "other") and file.pace <= 0
+    return old and file.kind in ("tmp", "other") and file.pace <= 0
 
 
 def _jobs_ended(facts: Facts, files: list[File]) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_the_servers_files_are_placed_and_a_linked_wal_is_placed_where_it_lies(t
         place.mkdir()
     (data / "PG_VERSION").write_text("16\n")
     (data / "pg_wal").symlink_to(wal)
-    rows = {row["role"]: row for row in ask("database_files", str(data)).rows}
+    rows = {row["role"]: row for row in ask("database_files", str(data), "0").rows}
     assert (rows["data"]["path"], rows["wal"]["path"]) == (str(data), str(wal))
     assert all(str(tmp_path).startswith(row["mount"]) and row["used_kb"] > 0 for row in rows.values())
 
@@ -59,12 +60,32 @@ def test_a_server_in_a_container_is_not_taken_to_lie_on_this_host(tmp_path: Path
     data = tmp_path / "data"
     if made:
         data.mkdir()  # of the same name, and no database in it
-    reading = ask("database_files", str(data))
+    reading = ask("database_files", str(data), "0")
     assert (reading.state, reading.rows) == ("not_configured", [])
 
 
+def test_a_server_is_found_by_where_its_processes_stand(tmp_path: Path) -> None:
+    data = tmp_path / "hidden"
+    (data / "pg_wal").mkdir(parents=True)
+    (data / "PG_VERSION").write_text("16\n")
+    with subprocess.Popen(["/bin/sleep", "60"], cwd=data) as process:
+        try:
+            rows = ask("database_files", "/proc/self/fd/6", str(process.pid)).rows
+        finally:
+            process.kill()
+    assert {row["role"]: row["path"] for row in rows} == {"data": str(data), "wal": str(data / "pg_wal")}
+
+
+def test_a_process_of_another_kind_with_that_number_is_not_taken_for_the_server(tmp_path: Path) -> None:
+    with subprocess.Popen(["/bin/sleep", "60"], cwd=tmp_path) as process:
+        try:
+            assert ask("database_files", str(tmp_path / "none"), str(process.pid)).state == "not_configured"
+        finally:
+            process.kill()
+
+
 def test_an_unknown_directory_is_not_configured() -> None:
-    assert ask("database_files", "").state == "not_configured"
+    assert ask("database_files", "", "0").state == "not_configured"
 
 
 def test_patterns_of_logrotate_are_read_and_its_commands_are_not() -> None:

@@ -11,5 +11,6 @@ SELECT w.wal_segments, w.wal_bytes,
        current_setting('archive_mode') <> 'off' AND a.failed_count > 0
          AND coalesce(a.last_failed_time > coalesce(a.last_archived_time, '-infinity'), false) AS archiver_failing,
        pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, '0/0') AS wal_position,
-       current_setting('data_directory') AS data_directory, clock_timestamp() AS at
+       current_setting('data_directory') AS data_directory,
+       (SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer' LIMIT 1) AS checkpointer_pid, clock_timestamp() AS at
 FROM pg_stat_archiver a CROSS JOIN w

@@ -30,3 +30,9 @@ def no_redis_login(scene: Scene) -> None:
     url = scene.sandbox.settings()["redis"]["url"]
     before, _, after = url.rpartition("@")
     scene.settings.setdefault("redis", {})["url"] = f"{before.rpartition(':')[0]}:wrong@{after}"
+
+
+@handicap("no_host", "the host does not answer", tried_with="D07", unknown=("host",))
+def no_host(scene: Scene) -> None:
+    """The one host of the workers lets nobody in: a full disk that is not seen is not one that has room."""
+    scene.settings.setdefault("workers", {})["hosts"] = [f"nobody@127.0.0.1:{scene.production.closed_port()}"]

@@ -42,7 +42,7 @@ def disk_chart(gauges: Sequence[Gauge], *, threshold_percent: float, warn_percen
         return None
     height = _TOP + _PITCH * len(known) + 4
     rows = "".join(_row(gauge, _TOP + _PITCH * number) for number, gauge in enumerate(known))
-    lines = _limits(warn_percent, threshold_percent, height)
+    lines = _limits(warn_percent, threshold_percent, len(known))
     return drawn(rows + lines, height, _in_words(known, threshold_percent))
 
 
@@ -71,9 +71,9 @@ def _row(gauge: Gauge, y: float) -> str:
     used = gauge.used_percent or 0.0
     image = gauge.inodes_percent is None and "as full as it is meant" in gauge.note
     colour = ALARM if gauge.alarming else INK
-    told = f"{used:g} %"
-    if gauge.inodes_percent is not None and gauge.inodes_percent >= used:
-        told += f", inodes {gauge.inodes_percent:g} %"
+    told = f"{used:.1f} %"
+    if gauge.inodes_percent is not None and gauge.inodes_percent > used:
+        told += f", inodes {gauge.inodes_percent:.1f} %"
     top = y + 14
     fill = "none" if image else ALARM if gauge.alarming else FLOW
     return "".join(
@@ -86,12 +86,13 @@ def _row(gauge: Gauge, y: float) -> str:
     )
 
 
-def _limits(warn_percent: float, threshold_percent: float, height: float) -> str:
+def _limits(warn_percent: float, threshold_percent: float, rows: int) -> str:
+    """Both limits, named once and drawn through each bar, clear of the words above it."""
     warn, alert = _x(warn_percent), _x(threshold_percent)
     text = f"warning at {warn_percent:g} %"
+    tops = [_TOP + _PITCH * number + 12 for number in range(rows)]
     return (
-        line(warn, _TOP - 8, height - 4, MUTED)
-        + line(alert, _TOP - 8, height - 4, ALARM)
+        "".join(line(warn, top, top + _HEIGHT + 4, INK) + line(alert, top, top + _HEIGHT + 4, ALARM) for top in tops)
         + label(min(warn, alert - 2) - 4, _TOP - 22, text, MUTED, anchor="end")
         + label(alert - 4, _TOP - 10, f"alert at {threshold_percent:g} %", ALARM, anchor="end", bold=True)
     )

@@ -317,6 +317,26 @@ def test_each_filesystem_is_judged_on_its_own() -> None:
     assert found(run(machine)) == ["D07"]
 
 
+def test_a_device_that_is_mounted_twice_is_one_filesystem() -> None:
+    machine = deleted()
+    machine.disks = [
+        disk("/data", used=FULL, filesystem="/dev/sdb1"),
+        disk("/etc/hosts", used=FULL, filesystem="/dev/sdb1"),
+    ]
+    machine.deleted[0]["mount"] = "/etc/hosts"
+    findings = run(machine)
+    assert verdict(findings, "D07").details["mount"] == "/data"
+    assert len(overview(machine.readings(), {})) == 1
+    assert found(run(machine, mount="/etc/hosts")) == ["D07"]
+
+
+def test_two_filesystems_in_memory_are_two() -> None:
+    machine = deleted()
+    machine.disks = [disk("/run", size=GB, used=0.1 * GB, filesystem="tmpfs", type="tmpfs"),
+                     disk("/tmp", size=GB, used=0.1 * GB, filesystem="tmpfs", type="tmpfs")]  # fmt: skip
+    assert len(overview(machine.readings(), {})) == 2
+
+
 def test_log_and_slot_at_once_are_both_named() -> None:
     machine = log_grows()
     machine.slots, machine.slot_pace, machine.wal = [slot()], 5e6, {"wal_bytes": 5 * GB}

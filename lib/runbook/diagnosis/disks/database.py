@@ -17,7 +17,8 @@ PROBES = ("disk_wal", "disk_slots", "disk_spills", "disk_databases", "disk_relat
 class Database:
     """One server's space."""
 
-    def __init__(self, readings: Readings, limits: Limits) -> None:
+    def __init__(self, readings: Readings, limits: Limits, aliases: Mapping[Key, Key]) -> None:
+        self._aliases = aliases
         self._readings = readings
         self._limits = limits
 
@@ -120,12 +121,10 @@ class Database:
         rows = self._readings.rows("database_files") or []
         wanted = role if role == "wal" else "data"
         row = next((r for r in rows if r.get("role") == wanted and r.get("mount")), None)
-        return ("local", str(row["mount"])) if row is not None else None
-
-    def room(self, role: str) -> Row | None:
-        """Used and available bytes where it lies."""
-        rows = self._readings.rows("database_files") or []
-        return next((r for r in rows if r.get("role") == (role if role == "wal" else "data") and r.get("mount")), None)
+        if row is None:
+            return None
+        key = ("local", str(row["mount"]))
+        return self._aliases.get(key, key)
 
     def _pace(self, name: str, by: str, size: str) -> dict[Any, float]:
         looks = [reading for reading in self._readings.series(name) if reading.known]

@@ -15,7 +15,7 @@ from typing import Any
 from runbook.diagnosis.disks import words
 from runbook.diagnosis.disks.database import Database
 from runbook.diagnosis.disks.files import Files, mount_of
-from runbook.diagnosis.disks.filesystems import Filesystem, Key, lost_hosts, number, seen, with_history
+from runbook.diagnosis.disks.filesystems import Filesystem, Key, lost_hosts, number, one_each, seen, with_history
 from runbook.diagnosis.disks.limits import Limits
 from runbook.diagnosis.readings import Readings
 
@@ -48,16 +48,32 @@ class Facts:
     # -- filesystems -------------------------------------------------------------------------------------------------
 
     @cached_property
-    def every(self) -> dict[Key, Filesystem] | None:
-        """Every filesystem that anybody told us of; ``None`` when nobody did."""
+    def _told(self) -> dict[Key, Filesystem] | None:
         found = seen(self.readings)
         return with_history(found, self.readings.rows("disk_history"), self.limits.instance)
 
     @cached_property
+    def aliases(self) -> dict[Key, Key]:
+        """Every mount, and the mount that stands for its filesystem: one that is mounted twice is one."""
+        return one_each(self._told or {})
+
+    @cached_property
+    def every(self) -> dict[Key, Filesystem] | None:
+        """Every filesystem that anybody told us of, once; ``None`` when nobody did."""
+        if self._told is None:
+            return None
+        return {key: one for key, one in self._told.items() if self.aliases[key] == key}
+
+    def at(self, row: Row) -> Key:
+        """The filesystem of a row that names its host and its mount point."""
+        key = (str(row.get("host") or "local"), str(row.get("mount") or ""))
+        return self.aliases.get(key, key)
+
+    @cached_property
     def mounts(self) -> dict[str, list[str]]:
-        """Mount points by host."""
+        """Mount points by host, those that mount a filesystem once more among them."""
         found: dict[str, list[str]] = {}
-        for host, mount in self.every or {}:
+        for host, mount in self._told or {}:
             found.setdefault(host, []).append(mount)
         return found
 
@@ -71,8 +87,8 @@ class Facts:
         if self.limits.mount and not self.limits.mount.startswith("/"):
             return None
         if self.limits.mount:
-            holding = {host: mount_of(self.limits.mount, mounts) for host, mounts in self.mounts.items()}
-            found = [f for f in found if f.mount == holding[f.host]]
+            holding = {self.at({"host": h, "mount": mount_of(self.limits.mount, m)}) for h, m in self.mounts.items()}
+            found = [f for f in found if f.key in holding]
         return found or None
 
     @cached_property
@@ -189,11 +205,11 @@ class Facts:
 
     @cached_property
     def files(self) -> Files:
-        return Files(self.readings, self.mounts)
+        return Files(self.readings, self.mounts, self.aliases)
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.readings, self.limits)
+        return Database(self.readings, self.limits, self.aliases)
 
     def fills(self, claim: Claim) -> bool:
         """Whether it would fill its filesystem by itself within the critical time, at the pace that was seen."""
@@ -236,8 +252,7 @@ class Facts:
     def places(self, key: Key, *kinds: str) -> list[Row]:
         """The places of these kinds on one filesystem."""
         rows = self.readings.rows("places") or []
-        here = ((str(row.get("host") or "local"), str(row.get("mount") or "")) for row in rows)
-        return [row for row, at in zip(rows, here, strict=True) if at == key and row.get("kind") in kinds]
+        return [row for row in rows if self.at(row) == key and row.get("kind") in kinds]
 
     @property
     def keys(self) -> list[Key]:

@@ -70,9 +70,12 @@ class Files:
     ----------
     mounts
         Mount points by host, so that each file lies on one of them.
+    aliases
+        The mount that stands for the filesystem of each.
     """
 
-    def __init__(self, readings: Readings, mounts: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, readings: Readings, mounts: Mapping[str, Sequence[str]], aliases: Mapping[Key, Key]) -> None:
+        self._aliases = aliases
         self._readings = readings
         self._mounts = mounts
         self.configured = Configured.of(readings)
@@ -124,8 +127,9 @@ class Files:
         held = number(row.get("allocated_bytes", row.get("bytes"))) or 0.0
         pid = row.get("writer_pid", row.get("pid"))
         command = row.get("writer_command", row.get("command"))
+        mount = mount_of(path, self._mounts.get(host, ()))
         one = before or File(
-            host=host, path=path, bytes=held, mount=mount_of(path, self._mounts.get(host, ())),
+            host=host, path=path, bytes=held, mount=self._aliases.get((host, mount), (host, mount))[1],
             kind=words.kind(path, logs=self._own_logs, tmp=self.configured.tmp),
         )  # fmt: skip
         return replace(

@@ -117,6 +117,20 @@ def seen(readings: Readings) -> dict[Key, Filesystem] | None:
     return {_key(row): _filesystem(row, paces.get(_key(row))) for row in looks[-1].rows if row.get("mount")}
 
 
+def one_each(found: Mapping[Key, Filesystem]) -> dict[Key, Key]:
+    """Every key, and the one that stands for its filesystem: of several mounts of one device, the shortest.
+
+    Only where there is a device by name, and the sizes agree: two in memory are two.
+    """
+    first: dict[tuple[str, str, float | None], Key] = {}
+    result = {}
+    for key in sorted(found, key=lambda k: (len(k[1]), k)):
+        one = found[key]
+        named = one.device.startswith("/") or ":/" in one.device
+        result[key] = first.setdefault((one.host, one.device, one.size), key) if named else key
+    return result
+
+
 def lost_hosts(readings: Readings) -> list[str]:
     """Hosts that did not say how full their filesystems are."""
     reading = readings.last("disk")

@@ -202,7 +202,7 @@ def _others(facts: Facts, key: Key) -> float:
     claims = [facts.files_claim(key, kind).bytes for kind in kinds]  # type: ignore[arg-type]
     claims.append(_logs_on(facts, key).bytes)
     claims.append(sum(number(r.get("bytes")) or 0.0 for r in facts.readings.rows("deleted_files") or []
-                      if (str(r.get("host") or "local"), str(r.get("mount"))) == key))  # fmt: skip
+                      if facts.at(r) == key))  # fmt: skip
     database = facts.database
     if database.place("wal") == key and database.wal is not None:
         claims.append(number(database.wal.get("wal_bytes")) or 0.0)

@@ -58,7 +58,13 @@ def overview(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> list
     """The filesystems in question, the fullest first."""
     facts = Facts(Readings(readings), Limits.of(parameters))
     asked = sorted(facts.asked or [], key=lambda f: (f.image or f.pseudo, -(f.used_percent or 0.0), f.key))
-    return [_gauge(facts, f) for f in asked if f.used_percent is not None and (f.image or not f.pseudo)][:MOST]
+    shown = [f for f in asked if f.used_percent is not None and (f.image or not f.pseudo)]
+    return [_gauge(facts, f) for f in shown if _is_anyones(f.mount)][:MOST]
+
+
+def _is_anyones(mount: str) -> bool:
+    """Whether it is no place of the kernel's own."""
+    return mount == "/dev/shm" or not any(words.beneath(mount, k) for k in ("/dev", "/sys", "/proc"))  # noqa: S108
 
 
 def _gauge(facts: Facts, one: Any) -> Gauge:

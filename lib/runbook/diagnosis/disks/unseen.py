@@ -29,7 +29,7 @@ def deleted_files(facts: Facts) -> Cause:
     rows = [row for row in facts.readings.rows("deleted_files") or [] if row.get("path")]
 
     def held(key: Key) -> list[dict[str, Any]]:
-        found = [r for r in rows if (str(r.get("host") or "local"), str(r.get("mount"))) == key]
+        found = [r for r in rows if facts.at(r) == key]
         return sorted(found, key=lambda r: (-(number(r.get("bytes")) or 0.0), str(r["path"])))
 
     claims = [Claim(key=key, bytes=sum(number(r.get("bytes")) or 0.0 for r in held(key))) for key in facts.keys]
@@ -124,12 +124,12 @@ def hidden(facts: Facts) -> Cause:
     rows = [row for row in facts.readings.rows("hidden_files") or [] if row.get("path")]
     claims = []
     for key in facts.keys:
-        mine = [r for r in rows if (str(r.get("host") or "local"), str(r.get("mount"))) == key]
+        mine = [r for r in rows if facts.at(r) == key]
         claims.append(Claim(key=key, bytes=sum(number(r.get("bytes")) or 0.0 for r in mine)))
     claim = facts.best(claims, abnormal=True)
-    of_it = [r for r in rows if claim and (str(r.get("host") or "local"), str(r.get("mount"))) == claim.key]
+    of_it = [r for r in rows if claim and facts.at(r) == claim.key]
     short = {f.key for f in facts.short}
-    blind = any(r.get("bytes") is None for r in rows if (str(r.get("host") or "local"), str(r.get("mount"))) in short)
+    blind = any(r.get("bytes") is None for r in rows if facts.at(r) in short)
     below = max(of_it, key=lambda r: number(r.get("bytes")) or 0.0, default=None)
     return Cause(
         id="D12",

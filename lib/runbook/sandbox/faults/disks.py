@@ -23,8 +23,8 @@ from runbook.sandbox.redis_server import RedisServer
 from runbook.sandbox.writers import MODULE
 
 RUNBOOK = "high_disk_usage"
-#: A disk counts as short when it is full, whatever the machine's own is; what fills within days counts as soon.
-QUICK = {"threshold_percent": 99.5, "critical_hours": 200}
+#: A disk counts as short when it is full, whatever the machine's own is; what fills it within hours counts as soon.
+QUICK = {"threshold_percent": 99.5, "critical_hours": 10}
 MOUNTS = (machine.mounts,)
 MIB = 1024 * 1024
 _MOST = 600 * MIB
@@ -35,11 +35,8 @@ _numbers = itertools.count(1)
 def log_grows(scene: Scene, *, megabytes_per_second: float = 8.0, name: str = "gateway.log") -> None:
     """A process writes its log without end, at a pace that fills what is free within days at the most."""
     place = _directory(scene, "logs")
-    room = os.statvfs(place)
-    free = room.f_bavail * room.f_frsize
-    pace = max(megabytes_per_second * MIB, 1.5 * free / (3600 * scene.threshold("critical_hours", 4)))
-    if pace > 100 * MIB:
-        raise SandboxError("this disk is too large to be filled soon by a log")
+    pace = _filling(scene, megabytes_per_second * MIB)
+    free = shutil.disk_usage(place).free
     path = place / name
     child = scene.child(MODULE, {"act": "log_without_end", "path": str(path), "bytes_per_second": pace,
                                  "most_bytes": min(_MOST, free // 2)})  # fmt: skip
@@ -100,7 +97,7 @@ def table_grows(scene: Scene, *, table: str = "audit_events") -> None:
     scene.change(f"CREATE TABLE {table} (payload text)", f"DROP TABLE {table}")
     scene.change(f"ALTER TABLE {table} ALTER payload SET STORAGE PLAIN", f"TRUNCATE {table}")
     scene.child(MODULE, {"act": "fill_table", "dsn": scene.sandbox.dsn("postgres"), "application": "ingest",
-                         "table": table, "bytes_per_second": 12 * MIB, "most_bytes": _MOST})  # fmt: skip
+                         "table": table, "bytes_per_second": _filling(scene, 12 * MIB), "most_bytes": _MOST})  # fmt: skip
     scene.undo(lambda: scene.terminate_application("ingest"))
     scene.name("D06", f"public.{table}")
 
@@ -229,6 +226,21 @@ def full_image(scene: Scene) -> None:
 
 
 # -- what they share ---------------------------------------------------------------------------------------------------
+
+
+def _filling(scene: Scene, at_least: float) -> float:
+    """A pace, bytes a second, at which the sandbox's disk would be full within two thirds of the critical time.
+
+    Raises
+    ------
+    SandboxError
+        The disk is so large that nobody writes that fast.
+    """
+    free = shutil.disk_usage(scene.sandbox.directory).free
+    pace = max(at_least, 1.5 * free / (3600 * scene.threshold("critical_hours", 4)))
+    if pace > 100 * MIB:
+        raise SandboxError("the sandbox's disk is too large to be filled within hours")
+    return pace
 
 
 def _directory(scene: Scene, name: str) -> Path:

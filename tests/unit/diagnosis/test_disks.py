@@ -175,8 +175,26 @@ def test_an_image_that_is_full_by_nature_is_no_alarm() -> None:
 def test_a_log_is_named_with_its_path_its_writer_and_its_pace() -> None:
     details = verdict(run(log_grows()), "D01").details
     assert (details["path"], details["writer_pid"], details["mount"]) == ("/srv/logs/api.log", 4711, "/")
-    assert details["bytes_per_hour"] == pytest.approx(17e6 * 3600, rel=0.01)
+    assert details["hourly_growth_bytes"] == pytest.approx(17e6 * 3600, rel=0.01)
     assert details["hours_to_full"] == pytest.approx(40 * GB / 17e6 / 3600, rel=0.01)
+
+
+def test_a_log_that_runs_away_is_named_on_a_disk_that_would_take_it_for_days() -> None:
+    machine = Machine(disks=[disk(size=9000 * GB, used=900 * GB)], written={"/srv/api.log": (2 * GB, 17e6, 4711)})
+    findings = run(machine)
+    assert found(findings) == ["D01"]
+    assert (findings.symptom.breached, findings.outcome) == (False, "diagnosed")
+    machine.written = {"/srv/api.log": (2 * GB, 2e6, 4711)}
+    assert found(run(machine)) == []
+
+
+def test_a_writer_that_ended_while_we_looked_is_named_all_the_same() -> None:
+    readings = log_grows().readings()
+    last = max(n for n, r in enumerate(readings) if r.name == "written_files")
+    logs = [{"host": "local", "path": "/srv/logs/api.log", "bytes": 20 * GB, "writer_pid": None}]
+    readings[last] = replace(readings[last], value=[])
+    readings.append(reading("log_files", logs, source="host"))
+    assert verdict(diagnose(readings, {}), "D01").details["writer_pid"] == 4711
 
 
 def test_a_log_that_grows_slowly_on_a_disk_with_room_is_nothing() -> None:

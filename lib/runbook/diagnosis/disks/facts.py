@@ -7,6 +7,7 @@ has to be a large part of all that is there. ``None`` anywhere means *unknown*.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +37,8 @@ class Claim:
     bytes: float = 0.0
     #: Bytes a second; 0 where it does not grow.
     pace: float = 0.0
+    #: A pace from which on it is a matter on any disk.
+    runaway: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -212,10 +215,15 @@ class Facts:
         return Database(self.readings, self.limits, self.aliases)
 
     def fills(self, claim: Claim) -> bool:
-        """Whether it would fill its filesystem by itself within the critical time, at the pace that was seen."""
+        """Whether it would fill its filesystem by itself within the critical time, at the pace that was seen.
+
+        What runs away would fill any.
+        """
         one = self.of(claim.key)
         if one is None or claim.pace <= 0 or not self.is_fast(claim.pace, one):
             return False
+        if claim.pace >= claim.runaway:
+            return True
         hours = one.hours_to_full(claim.pace)
         return hours is not None and hours < self.limits.critical_hours
 

@@ -43,7 +43,7 @@ class File:
         """It as a verdict names it."""
         return {"host": self.host, "path": self.path, "bytes": int(self.bytes), "writer_pid": self.pid,
                 "writer_command": self.command or None,
-                "bytes_per_hour": int(self.pace * 3600) or None}  # fmt: skip
+                "hourly_growth_bytes": int(self.pace * 3600) or None}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +109,9 @@ class Files:
         found: dict[tuple[str, str], File] = {}
         for row in self._rows("large_files", "log_files", "written_files"):
             found[_id(row)] = self._file(row, found.get(_id(row)))
+        for identity, (pid, command) in self._writers().items():
+            if identity in found and found[identity].pid is None:
+                found[identity] = replace(found[identity], pid=pid, command=command)
         for row in self._rows("old_files"):
             one = self._file(row, found.get(_id(row)))
             found[_id(row)] = replace(one, age_hours=number(row.get("age_hours")), open=row.get("open"))
@@ -116,6 +119,16 @@ class Files:
             for key, pace in self._paces(name, size).items():
                 if key in found:
                     found[key] = replace(found[key], pace=max(found[key].pace, pace))
+        return found
+
+    def _writers(self) -> dict[tuple[str, str], tuple[int, str]]:
+        """Who was seen writing a file at any look: it may have ended since."""
+        looks = [*self._readings.series("log_files"), *self._readings.series("written_files")]
+        found = {}
+        for row in (row for look in looks if look.known for row in look.rows if row.get("path")):
+            pid, command = row.get("writer_pid", row.get("pid")), row.get("writer_command", row.get("command"))
+            if isinstance(pid, int | float):
+                found[_id(row)] = (int(pid), str(command or ""))
         return found
 
     def _rows(self, *names: str) -> Iterable[Row]:

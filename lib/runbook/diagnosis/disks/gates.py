@@ -63,7 +63,7 @@ def where(facts: Facts, claim: Claim | None) -> dict[str, Any]:
                             "available_bytes": one.available, "bytes": int(claim.bytes) or None}  # fmt: skip
     if claim.pace > 0:
         hours = one.hours_to_full(claim.pace)
-        told |= {"bytes_per_hour": int(claim.pace * 3600),
+        told |= {"hourly_growth_bytes": int(claim.pace * 3600),
                  "hours_to_full": round(hours, 2) if hours is not None else None,
                  "pace_seen": "in the looks of this run"}  # fmt: skip
     return told

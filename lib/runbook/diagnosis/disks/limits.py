@@ -28,6 +28,8 @@ class Limits(Thresholds):
     critical_hours: float = 4.0
     #: Growth of one kind of files that is worth a look, gigabytes an hour.
     growth_gb_per_hour: float = 1.0
+    #: A log that grows this fast is a matter on any disk, gigabytes an hour.
+    runaway_gb_per_hour: float = 20.0
     #: What takes this share of what is too much explains some of it.
     level_share: float = 0.2
     #: An inactive slot that keeps less WAL than this is no matter yet, megabytes.
@@ -44,3 +46,7 @@ class Limits(Thresholds):
     @property
     def growth_bytes_per_second(self) -> float:
         return self.growth_gb_per_hour * GIB / 3600.0
+
+    @property
+    def runaway_bytes_per_second(self) -> float:
+        return self.runaway_gb_per_hour * GIB / 3600.0

@@ -23,8 +23,9 @@ RECENT = timedelta(hours=1)
 def logs(facts: Facts) -> Cause:
     """D01: logs fill a filesystem; the file that grows and the process that writes it are named.
 
-    Gate: log files grow so fast that they alone fill their filesystem within the critical time, or are a large part of
-    one that is short. Clause: one of them grows while we look, or was written within the hour. Source: R5, D01.
+    Gate: log files grow so fast that they alone fill their filesystem within the critical time, or would fill any; or
+    they are a large part of one that is short. Clause: one of them grows while we look, or was written within the
+    hour. Source: R5, D01.
     """
     bench = Bench("D01", facts.readings)
     claim = facts.best((_logs_on(facts, key) for key in facts.keys), abnormal=False)
@@ -54,7 +55,8 @@ def _logs_on(facts: Facts, key: Key) -> Claim:
     """Bytes of logs on a filesystem: of the files that were seen, or of the directories that are theirs."""
     seen = facts.files_claim(key, "log")
     listed = sum(number(row.get("bytes")) or 0.0 for row in _apart(facts.places(key, "log")))
-    return Claim(key=key, bytes=max(seen.bytes, listed), pace=seen.pace)
+    runaway = facts.limits.runaway_bytes_per_second
+    return Claim(key=key, bytes=max(seen.bytes, listed), pace=seen.pace, runaway=runaway)
 
 
 def _apart(rows: list[Any]) -> list[Any]:
@@ -90,7 +92,7 @@ def _log_details(facts: Facts, claim: Claim | None, files: list[File]) -> dict[s
     first = files[0]
     told: dict[str, Any] = {"path": first.path, "writer_pid": first.pid, "writer_command": first.command or None}
     if first.pid is None:
-        told["writer"] = "not seen: it opens the file for each line, or its open files are hidden from us"
+        told["writer"] = "not seen: it opens the file for each line, has ended, or is hidden from us"
     return told | where(facts, claim) | {"files": [f.told() for f in files[:5]]}
 
 

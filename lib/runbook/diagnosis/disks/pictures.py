@@ -58,7 +58,9 @@ def overview(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> list
     """The filesystems in question, the fullest first."""
     facts = Facts(Readings(readings), Limits.of(parameters))
     asked = sorted(facts.asked or [], key=lambda f: (f.image or f.pseudo, -(f.used_percent or 0.0), f.key))
-    shown = [f for f in asked if f.used_percent is not None and (f.image or not f.pseudo)]
+    warn = facts.limits.warn_percent
+    shown = [f for f in asked if f.used_percent is not None and (not f.pseudo or f.image)
+             and (not f.image or f.used_percent >= warn)]  # fmt: skip
     return [_gauge(facts, f) for f in shown if _is_anyones(f.mount)][:MOST]
 
 

@@ -24,7 +24,7 @@ from runbook.sandbox.writers import MODULE
 
 RUNBOOK = "high_disk_usage"
 #: A disk counts as short when it is full, whatever the machine's own is; what fills it within hours counts as soon.
-QUICK = {"threshold_percent": 99.5, "critical_hours": 10}
+QUICK = {"threshold_percent": 99.5, "critical_hours": 10, "runaway_gb_per_hour": 10000}
 MOUNTS = (machine.mounts,)
 MIB = 1024 * 1024
 _MOST = 600 * MIB
@@ -96,8 +96,9 @@ def table_grows(scene: Scene, *, table: str = "audit_events") -> None:
     """A table of events that nobody expires takes megabytes a second."""
     scene.change(f"CREATE TABLE {table} (payload text)", f"DROP TABLE {table}")
     scene.change(f"ALTER TABLE {table} ALTER payload SET STORAGE PLAIN", f"TRUNCATE {table}")
+    pace = _filling(scene, 12 * MIB)
     scene.child(MODULE, {"act": "fill_table", "dsn": scene.sandbox.dsn("postgres"), "application": "ingest",
-                         "table": table, "bytes_per_second": _filling(scene, 12 * MIB), "most_bytes": _MOST})  # fmt: skip
+                         "table": table, "bytes_per_second": pace, "most_bytes": _MOST})  # fmt: skip
     scene.undo(lambda: scene.terminate_application("ingest"))
     scene.name("D06", f"public.{table}")
 

@@ -62,9 +62,9 @@ class Prometheus(HttpConnector):
         path = "/api/v1/query_range"
         return self.gather(name, shown(path, params), lambda exchange: _fetched(exchange.get(path, params).object))
 
-    def filesystems(self) -> Reading:
-        """``disk_history``: a row for each filesystem and ``measure`` (see :data:`FILESYSTEMS`)."""
-        return self.query("disk_history", FILESYSTEMS)
+    def filesystems(self, at: datetime | None = None) -> Reading:
+        """``disk_history``: a row for each filesystem and ``measure`` (see :data:`FILESYSTEMS`), at one time (now)."""
+        return self.query("disk_history", FILESYSTEMS, at)
 
     def alert_rules(self, name: str, about: str) -> Reading:
         """Alerting rules whose expression contains ``about``: ``{name, query, for_seconds, severity}``."""

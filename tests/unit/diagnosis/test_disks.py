@@ -307,6 +307,33 @@ def test_files_of_a_job_that_still_runs_are_not_confirmed_to_be_left_over() -> N
     assert verdict(run(machine), "D09").tier != "confirmed"
 
 
+def test_a_read_only_filesystem_that_the_alert_names_is_open_until_it_is_known_whether_it_must_be_written() -> None:
+    machine = read_only()
+    machine.places = []
+    assert run(machine, mount="/srv/tmp").outcome == "undetermined"
+    machine.errors = {"EROFS": 3}
+    assert found(run(machine, mount="/srv/tmp")) == ["D13"]
+
+
+@pytest.mark.parametrize("how", [{"type": "squashfs", "pseudo": True}, {"filesystem": "/dev/loop3"}])
+def test_an_image_that_the_alert_names_is_a_false_alarm(how: dict[str, Any]) -> None:
+    machine = Machine(disks=[disk(), disk("/opt/tools", size=GB, used=GB, read_only=True, **how)])
+    findings = run(machine, mount="/opt/tools")
+    assert (findings.outcome, findings.verdict[0].cause) == ("healthy", "D16")
+    assert (findings.symptom.value, findings.symptom.breached) == (100.0, False)
+    assert "nobody can write" in findings.symptom.label
+
+
+def test_a_slot_that_grew_between_two_looks_only_grows() -> None:
+    machine = Machine(slots=[slot(retained=4e8)])
+    readings = machine.readings()
+    last = max(n for n, r in enumerate(readings) if r.name == "disk_slots")
+    readings[last] = replace(readings[last], value=[slot(retained=4e8 + 9e6)])
+    assert found(diagnose(readings, {})) == ["D02"]
+    readings[last] = replace(readings[last], value=[slot(retained=4e8 + 200)])
+    assert found(diagnose(readings, {})) == []
+
+
 def test_a_read_only_filesystem_that_nobody_writes_to_is_no_fault() -> None:
     machine = read_only()
     machine.places = []

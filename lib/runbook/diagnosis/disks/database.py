@@ -11,6 +11,8 @@ from runbook.diagnosis.disks.limits import MIB, Limits
 from runbook.diagnosis.readings import Readings
 
 Row = Mapping[str, Any]
+IDLE_BYTES = 256 * 1024
+"""WAL that a server writes within seconds although nobody uses it, and more."""
 PROBES = ("disk_wal", "disk_slots", "disk_spills", "disk_databases", "disk_relations")
 
 
@@ -46,6 +48,15 @@ class Database:
         idle = [s for s in self.slots or [] if s.get("active") is False and not s.get("temporary")]
         most = max(idle, key=lambda s: number(s["retained_bytes"]) or 0.0, default=None)
         return most if most and (number(most["retained_bytes"]) or 0.0) >= self._limits.slot_mb * MIB else None
+
+    def slot_grows(self, name: str) -> bool:
+        """Whether what a slot keeps grew from the first look to the last, by more than an idle server writes."""
+        looks = [r for r in self._readings.series("disk_slots") if r.known]
+        sizes = [
+            number(row.get("retained_bytes")) for look in looks for row in look.rows if row.get("slot_name") == name
+        ]
+        known = [size for size in sizes if size is not None]
+        return len(known) > 1 and known[-1] - known[0] >= IDLE_BYTES
 
     def slot_pace(self, name: str) -> float:
         """How fast what a slot keeps grows, bytes a second; 0 when it does not."""

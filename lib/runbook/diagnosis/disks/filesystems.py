@@ -80,6 +80,11 @@ class Filesystem:
         return self.type in FULL_BY_NATURE or self.read_only or (self.pseudo and self.type == "overlay")
 
     @property
+    def made_so(self) -> bool:
+        """Whether it is an image or a layer, of which nobody expects that it can be written to."""
+        return self.type in FULL_BY_NATURE or self.type == "overlay" or self.device.startswith("/dev/loop")
+
+    @property
     def reserved(self) -> float | None:
         """Bytes that only root may use."""
         if self.size is None or self.used is None or self.available is None:

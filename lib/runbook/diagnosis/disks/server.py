@@ -51,7 +51,8 @@ def slot(facts: Facts) -> Cause:
     away = _elsewhere(facts, "wal")
     limit = number(database.wal.get("max_wal_size_bytes")) if database.wal else None
     beyond = limit is not None and (retained or 0.0) > limit
-    pins = beyond or pace > 0 or facts.matters(claim, abnormal=True)
+    grows = worst is not None and (pace > 0 or database.slot_grows(str(worst["slot_name"])))
+    pins = beyond or grows or facts.matters(claim, abnormal=True)
     return Cause(
         id="D02",
         name="replication slot keeps WAL",

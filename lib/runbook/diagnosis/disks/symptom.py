@@ -38,6 +38,13 @@ def peaked(facts: Facts) -> bool:
 def _usage(facts: Facts) -> Face:
     known = [f for f in facts.judged or [] if f.used_percent is not None]
     fullest = known[0] if known else None
+    images = [f for f in facts.asked or [] if f.used_percent is not None] if facts.judged == [] else []
+    if images:
+        one = max(images, key=lambda f: (f.used_percent or 0.0, f.key))
+        return Face(
+            label=f"space in use on {one.name}, which nobody can write to", unit="%", value=one.used_percent,
+            threshold=facts.limits.threshold_percent, breached=False,
+        )  # fmt: skip
     return Face(
         label=f"space in use on {fullest.name}" if fullest else "space in use",
         unit="%",

@@ -156,17 +156,20 @@ def read_only(facts: Facts) -> Cause:
     bench = Bench("D13", facts.readings)
     flagged = [f for f in facts.asked or [] if f.read_only and not f.pseudo]
     found = [(f, reason) for f in flagged if (reason := _must_be_written(facts, f))]
-    worst, reason = found[0] if found else (None, "")
-    known = facts.asked is not None and not facts.lost
     errors = facts.logged("EROFS")
+    # One that the alert itself names, and that is no image, may have to be; nobody told us.
+    named = [f for f in flagged if facts.limits.mount and not f.made_so] if not found else []
+    worst, reason = found[0] if found else (named[0], "the log says EROFS" if errors else "") if named else (None, "")
+    known = facts.asked is not None and not facts.lost
     return Cause(
         id="D13",
         name="mounted read-only",
         gate=bench.fact("read_only", "a filesystem is mounted read-only", True if worst else False if known else None,
                         value=worst.mount if worst else None, rests_on=("disk",), otherwise="refutes"),
         clauses=(
-            bench.fact("written", "and it has to be written to", True if worst else None if not known else False,
-                       value=reason or None, rests_on=("places", "disk")),
+            bench.fact("written", "and it has to be written to", True if reason else None if named or not known else
+                       False, value=reason or None, rests_on=("places", "disk"),
+                       reason="what writes to it is not configured" if named else ""),
         ),
         hints=(
             bench.fact("erofs", "the log says EROFS", None if errors is None else errors > 0, value=errors,

@@ -60,7 +60,7 @@ def _sh_arguments() -> _Arguments:
     parser.add_argument("name", type=_name, help="variable that the result is bound to")
     parser.add_argument("variables", nargs="*", help="variables that become $1, $2 …")
     parser.add_argument(
-        "--on", choices=("here", "postgres", "workers"), default="here", help="the host that it looks at"
+        "--on", choices=("here", "postgres", "redis", "workers"), default="here", help="the host that it looks at"
     )
     return parser
 
@@ -78,7 +78,7 @@ class RunbookMagics(Magics):
 
     @cell_magic
     def sh(self, line: str, cell: str) -> None:
-        """``%%sh NAME [VARIABLE …] [--on postgres|workers]``: a shell text, variables as positional arguments."""
+        """``%%sh NAME [VARIABLE …] [--on postgres|redis|workers]``: a shell text, variables as positional arguments."""
         arguments = _sh_arguments().parse_line(line)
         run = current()
         values = [text for name in arguments.variables for text in _texts(self._variable(name))]
@@ -86,6 +86,9 @@ class RunbookMagics(Magics):
             self._keep(arguments.name, run.hosts.script(arguments.name, cell, values))
         elif arguments.on == "postgres" and not run.postgres.is_local:
             reason = f"no shell on the database host ({run.postgres.target})"
+            self._keep(arguments.name, run.shell.elsewhere(arguments.name, cell, reason))
+        elif arguments.on == "redis" and not run.redis.is_local:
+            reason = f"no shell on the host of Redis ({run.redis.target})"
             self._keep(arguments.name, run.shell.elsewhere(arguments.name, cell, reason))
         else:
             self._keep(arguments.name, run.shell.script(arguments.name, cell, values))

@@ -30,6 +30,7 @@ LIMIT_SECONDS = 6.0
 ANSWER_SECONDS = 4.0
 """A balancer's own limit is seldom longer."""
 MAX_BYTES = 262_144
+_ACCEPT = "application/health+json, application/json, */*"
 MAX_CHECKS = 30
 MAX_WORDS_CHARACTERS = 100
 AT_ONCE = 16
@@ -42,6 +43,7 @@ _WORDS = {
 _WORSE = {"pass": 0, "unknown": 1, "warn": 2, "fail": 3}
 _POOL_NAMES = ("pool", "database", "postgres", "prisma", "db", "sql", "hikari")
 _USED = ("used", "in_use", "inuse", "active", "busy", "acquired", "checked_out", "numused", "activeconnections")
+_WAITING = ("waiting", "pending", "queued", "numpendingacquires", "threadsawaitingconnection")
 _SIZE = ("size", "max", "limit", "total", "pool_size", "maximum", "max_size", "connection_limit", "maxconnections")
 
 
@@ -127,9 +129,9 @@ def ask(endpoint: Endpoint) -> dict[str, Any]:
         "reason": "", "pool": None,
     }  # fmt: skip
     try:
-        trusted = _trusting(anybody=endpoint.balanced)
+        _trusting(anybody=endpoint.balanced)  # made before the clock runs: it reads every certificate of the system
         began = time.perf_counter()
-        status, kind, body = _answer(endpoint.url, trusted, time.monotonic() + ANSWER_SECONDS)
+        status, kind, body = fetch(endpoint, accept=_ACCEPT, seconds=ANSWER_SECONDS, most=MAX_BYTES)
     except httpx.TimeoutException:
         return row | {"code": "TIMEOUT", "reason": f"no answer within {ANSWER_SECONDS:g} s"}
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
@@ -153,15 +155,23 @@ def ask(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _answer(url: str, trusted: ssl.SSLContext, deadline: float) -> tuple[int, str, bytes]:
+def fetch(endpoint: Endpoint, *, accept: str, seconds: float, most: int) -> tuple[int, str, bytes]:
+    """Status, content type and body of one GET, as a balancer or a scraper does it.
+
+    Raises
+    ------
+    httpx.HTTPError, httpx.InvalidURL, OSError, ValueError
+        Nothing came, or nothing that could be asked for.
+    """
+    trusted, deadline = _trusting(anybody=endpoint.balanced), time.monotonic() + seconds
     with (
-        httpx.Client(verify=trusted, timeout=ANSWER_SECONDS, follow_redirects=False, trust_env=False) as client,
-        client.stream("GET", url, headers={"Accept": "application/health+json, application/json, */*"}) as response,
+        httpx.Client(verify=trusted, timeout=seconds, follow_redirects=False, trust_env=False) as client,
+        client.stream("GET", endpoint.url, headers={"Accept": accept}) as response,
     ):
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk
-            if len(body) > MAX_BYTES:
+            if len(body) > most:
                 break
             if time.monotonic() > deadline:
                 raise httpx.ReadTimeout("the answer did not come to its end")
@@ -277,7 +287,9 @@ def _check(name: str, item: Any) -> dict[str, Any]:
 
 
 def _pool(value: Any, depth: int = 0) -> dict[str, int] | None:
-    """``used`` and ``size`` of the database pool, wherever in the body an object named like one has both."""
+    """``used`` and ``size`` of the database pool, wherever in the body an object named like one has both; ``waiting``
+    where it is told.
+    """
     if not isinstance(value, dict) or depth > 5:
         return None
     for name, item in value.items():
@@ -298,4 +310,5 @@ def _counts(part: Mapping[str, Any]) -> dict[str, int] | None:
     size = next((lower[key] for key in _SIZE if key in lower), None)
     if used is None or size is None:
         return _counts(part["details"]) if isinstance(part.get("details"), dict) else None
-    return {"used": used, "size": size}
+    waiting = next((lower[key] for key in _WAITING if key in lower), None)
+    return {"used": used, "size": size} | ({"waiting": waiting} if waiting is not None else {})

@@ -34,7 +34,7 @@ PSEUDO_TYPES = frozenset({
 """Filesystems that are full by construction or hold no data of anyone's."""
 TEXT_COLUMNS = frozenset({
     "filesystem", "mount", "type", "options", "path", "command", "writer_command", "state", "resource", "scope",
-    "local", "kind", "name"
+    "local", "kind", "name", "cgroup", "constraint"
 })  # fmt: skip
 """Cells that stay what they are, even where they look like a number."""
 
@@ -137,6 +137,16 @@ class Host(Hosts):
         """Processes whose command line matches the extended regular expression ``pattern``; empty = all."""
         return self._facts("processes", "host_processes", [self.proc, *([pattern] if pattern else [])])
 
+    def oom_kills(self, log: str = "") -> Reading:
+        """Processes that the kernel killed for want of memory, dated, from its log; partial when that does not reach
+        back to the boot. ``log`` is a file that holds one."""
+        return self._facts("oom_kills", "host_oom", [self.proc, *([log] if log else [])])
+
+    def among(self, hosts: Sequence[str]) -> Host:
+        """Some of these hosts alone, for what is too much to ask of two hundred."""
+        section = Workers(hosts=[host for host in self.hosts if host in hosts])
+        return Host(self.context, section, proc=self.proc, cgroups=self.cgroups, progress=self._progress)
+
     def sockets(self) -> Reading:
         """Listening TCP sockets: connections waiting to be accepted, and drops of full queues since boot."""
         return self._facts("sockets_listening", "host_sockets", [self.proc])
@@ -234,6 +244,11 @@ def _cgroup(row: Row, now: datetime) -> Row:
         "cpu_quota_cores": quota / period if limited else None,
         "pids": pids,
         "pids_limit": None if most == "none" else most,
+        "anonymous_bytes": row["anonymous_bytes"],
+        "shmem_bytes": row["shmem_bytes"],
+        "major_faults": row["major_faults"],
+        "refaults": row["refaults"],
+        "pressure_full_avg10": row["pressure_full_avg10"],
     }
 
 

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runbook.connectors.access_log import Request
+from runbook.connectors.access_log import Request, seconds_of
 from runbook.connectors.routes import routes
-from runbook.connectors.traffic_counts import MAX_VALUES, Row, bare_host, hosts_of, iso, percent
+from runbook.connectors.traffic_counts import MAX_VALUES, Row, bare_host, hosts_of, iso, percent, together
 
 LONG_BY_NATURE = "upload,uploads,download,events,sse,stream,poll,websocket,ws,socket,subscribe"
 """Words of a path whose requests last as long as somebody wants them to."""
@@ -62,7 +62,9 @@ def latency(window: Sequence[Request], look: Look, *, seconds: float) -> Row:
         "p95_ms": quantile(known, 0.95),
         "p99_ms": quantile(known, 0.99),
         "mean_ms": round(sum(known) / len(known), 1) if known else None,
+        "total_ms": round(sum(known), 1),
         "slow": sum(ms >= look.slow_ms for ms in known),
+        "slow_total_ms": round(sum(ms for ms in known if ms >= look.slow_ms), 1),
         "slow_ms": look.slow_ms,
         "p95_with_excluded_ms": quantile(every, 0.95),
         "errors": sum(r.status >= 500 for r in counted),
@@ -100,6 +102,7 @@ def splits(
     """Rows of ``latency_splits``: the slow requests by each field in turn, beside how the same value was before.
 
     ``known_host``: the upstream host is one of the settings, hence a vendor and not an instance of ours.
+    ``release_overlap`` counts the minutes alone in which two releases served.
 
     A field that no line has gets one row that says so.
     """
@@ -115,10 +118,13 @@ def splits(
         "user": lambda r: _one(r.user),
     }
     rows = [row for by, values in fields.items() for row in _split(by, values, now, then, look)]
+    at_once = _split("release_overlap", fields["release"], together(now), (), look)
+    rows += [row for row in at_once if not row.get("missing")]
     known = {name.lower() for name in known_hosts}
     for row in rows:
         if row["by"] == "upstream" and row["value"] is not None:
             row["known_host"] = bare_host(row["value"]) in known
+            row.update(_spans([r for r in now if row["value"] in hosts_of(r)]))
     return [*rows, *_routes_of_hosts(now, named)]
 
 
@@ -165,12 +171,27 @@ def _split(
             "share_of_requests": round(len(current[value]) / len(now), 4),
             "p50_ms": quantile(known := times_of(current[value]), 0.5),
             "p95_ms": quantile(known, 0.95),
+            "total_ms": round(sum(known), 1),
+            "slow_total_ms": round(sum(ms for ms in known if ms >= look.slow_ms), 1),
             "others_p95_ms": quantile(times_of(r for r in now if value not in values(r)), 0.95),
             "before_requests": len(earlier.get(value, ())),
             "before_p95_ms": quantile(times_of(earlier.get(value, ())), 0.95),
         }
         for value in kept
     ]
+
+
+def _spans(requests: Sequence[Request]) -> Row:
+    """How long a host itself took, of the requests whose line tells; ``None`` where none does."""
+    spans = sorted(1000 * s for r in requests if (s := seconds_of(r.upstream_response_time)) is not None)
+    connects = sorted(1000 * s for r in requests if (s := seconds_of(r.upstream_connect_time)) is not None)
+    return {
+        "span_ms": round(sum(spans), 1) if spans else None,
+        "span_p95_ms": quantile(spans, 0.95),
+        "spans": len(spans),
+        "connect_ms": round(sum(connects), 1) if connects else None,
+        "connect_p95_ms": quantile(connects, 0.95),
+    }
 
 
 def _routes_of_hosts(now: Sequence[Request], named: Mapping[str, str]) -> list[Row]:

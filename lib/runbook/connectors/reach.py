@@ -79,7 +79,8 @@ class Reach(Connector):
 def reached(probe: Probe, now: Callable[[], datetime]) -> dict[str, Any]:
     """One row of ``dependency_hosts``: how far a client without any credential gets."""
     row: dict[str, Any] = {
-        "host": probe.host, "url": probe.url, "dns": None, "address": None, "tcp_ms": None, "tls": None,
+        "host": probe.host, "url": probe.url, "dns": None, "dns_ms": None, "address": None, "tcp_ms": None,
+        "tls": None, "tls_ms": None, "answer_ms": None,
         "verify_code": None, "days_left": None, "http_status": None, "answered": False, "code": "", "reason": "",
         "skew_seconds": None,
     }  # fmt: skip
@@ -90,17 +91,20 @@ def reached(probe: Probe, now: Callable[[], datetime]) -> dict[str, Any]:
         host, port = "", 0
     if not host or parts.scheme not in ("http", "https"):
         return row | {"code": "URL", "reason": "traffic.upstream_hosts: not a host, and not a URL that can be asked"}
-    addresses, why = _resolved(host, port)
+    began = time.perf_counter()
+    addresses, why = resolved(host, port)
     if not addresses:
         return row | {"dns": "failed", "code": "DNS", "reason": why}
-    row |= {"dns": "ok", "address": addresses[0]}
+    row |= {"dns": "ok", "dns_ms": _since(began), "address": addresses[0]}
     try:
         began = time.perf_counter()
         with _connected(addresses, port) as connection:
             row |= {"tcp_ms": _since(began), "address": connection.getpeername()[0]}
             if parts.scheme == "http":
                 return row | _answer(connection, parts, now)
-            with _verifying().wrap_socket(connection, server_hostname=host) as secure:
+            verifying, began = _verifying(), time.perf_counter()
+            with verifying.wrap_socket(connection, server_hostname=host) as secure:
+                row |= {"tls_ms": _since(began)}
                 certificate = secure.getpeercert() or {}
                 expires = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
                 row |= {"tls": "ok", "verify_code": 0, "days_left": _days_left(expires, now())}
@@ -125,7 +129,7 @@ def _broken(error: Exception, *, within_tls: bool, row: Mapping[str, Any]) -> di
     return {"tls": tls, "code": code or "CONNECTION", "reason": reason}
 
 
-def _resolved(host: str, port: int) -> tuple[list[str], str]:
+def resolved(host: str, port: int) -> tuple[list[str], str]:
     """Addresses of a name, or why there are none. A resolver that hangs is left behind."""
     box: list[Any] = []
 
@@ -174,6 +178,7 @@ def _answer(connection: socket.socket, parts: SplitResult, now: Callable[[], dat
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = parts.netloc.rpartition("@")[2]
     asked = f"HEAD {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: runbook\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    began = time.perf_counter()
     connection.sendall(asked.encode("ascii", "replace"))
     head = _head(connection)
     status = re.match(rb"HTTP/\d(?:\.\d)? (\d{3})", head)
@@ -183,6 +188,7 @@ def _answer(connection: socket.socket, parts: SplitResult, now: Callable[[], dat
     return {
         "http_status": int(status[1]),
         "answered": True,
+        "answer_ms": _since(began),
         "skew_seconds": _skew(date[1].decode("latin-1"), now()) if date else None,
     }
 

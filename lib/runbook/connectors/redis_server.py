@@ -1,175 +1,82 @@
-"""One Redis server, asked with read-only commands: does it answer, and how is it.
+"""One Redis server, asked with read-only commands: does it answer, how does one get there, and how is it.
 
-Redis says much of what is wrong with it in the first word of an error (``LOADING``, ``MISCONF``, ``NOAUTH``), so that
-word is always kept as the code. Nothing is ever configured or written here; the one thing said about ourselves is our
-connection's name, so that whoever lists the clients knows us.
+Nothing is ever configured or written here; the one thing said about ourselves is our connection's name, so that whoever
+lists the clients knows us.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from functools import cached_property
 
-from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavailable
-from runbook.connectors.http import connection_error
-from runbook.result import Reading, ReadingState
+from runbook.connectors import redis_figures, redis_look
+from runbook.connectors.base import Context, Failure, Fetched
+from runbook.connectors.redis_session import (
+    CLIENT_NAME,
+    LIMIT_SECONDS,
+    Command,
+    RedisConnector,
+    Session,
+    answered,
+    error_code,
+)
+from runbook.connectors.redis_walk import CONNECT_SECONDS, Place, Walk
+from runbook.result import Reading
 
-CONNECT_SECONDS = 3.0
-LIMIT_SECONDS = 5.0
-CLIENT_NAME = "runbook-diagnose"
+__all__ = ["CLIENT_NAME", "Command", "RedisConnector", "RedisServer", "Session", "error_code"]
 
-Command = tuple[str | int | float, ...]
-
-_STATES: dict[str, ReadingState] = {
-    "NOAUTH": "auth_failed",
-    "WRONGPASS": "auth_failed",
-    "NOPERM": "permission_denied",
-    "DENIED": "permission_denied",
-    "MAXCLIENTS": "unreachable",
-}
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _INFO = (
     "role", "loading", "used_memory", "maxmemory", "maxmemory_policy", "evicted_keys", "connected_clients",
     "blocked_clients", "maxclients", "rejected_connections", "rdb_last_bgsave_status",
-    "rdb_bgsave_in_progress", "aof_rewrite_in_progress",
 )  # fmt: skip
-
-
-class RedisConnector(Connector):
-    """What the connectors to a Redis share: one short connection for each reading, and what an error means.
-
-    Parameters
-    ----------
-    url
-        ``redis://``, ``rediss://`` or ``unix://``; ``None`` when it is not configured.
-    lacking
-        Why nothing can be asked although there is a URL; empty when it can.
-    """
-
-    def __init__(self, context: Context, url: str | None, *, lacking: str = "") -> None:
-        import redis
-
-        self.failures = (redis.RedisError, OSError)
-        self._url = url or ""
-        self._lacking = lacking if url else "redis.url is not set"
-        usable = bool(url) and _usable(self._url)
-        if url and not usable:
-            self._lacking = "redis.url is no URL of the form redis://host:port/0"
-        super().__init__(context, _place(self._url) if usable else "redis")
-
-    def ask(self, name: str, query: str, fetch: Callable[[Session], Fetched]) -> Reading:
-        """The reading ``name``; ``fetch`` is given an open session."""
-        if self._lacking:
-            return self.missing(name, query, Failure(state="not_configured", reason=self._lacking))
-        return self.read(name, query, lambda: self._fetched(fetch), limit_seconds=LIMIT_SECONDS)
-
-    def _fetched(self, fetch: Callable[[Session], Fetched]) -> Fetched:
-        with Session(self._url) as session:
-            return fetch(session)
-
-    def failure(self, error: Exception) -> Failure:
-        import redis
-
-        code = error_code(error)
-        if code:
-            return Failure(state=_STATES.get(code, "partial"), reason=_said(error, code), code=code)
-        if isinstance(error, redis.TimeoutError):
-            return Failure(state="timeout", reason="no answer in time", code="ETIMEDOUT")
-        code, reason = connection_error(error)
-        return Failure(state="timeout" if code == "ETIMEDOUT" else "unreachable", reason=reason, code=code)
-
-
-def _usable(url: str) -> bool:
-    import redis
-
-    try:
-        redis.ConnectionPool.from_url(url)
-    except ValueError:
-        return False
-    return True
-
-
-def _place(url: str) -> str:
-    """Host, port and database number of a URL, without what is secret in it."""
-    parts = urlsplit(url)
-    place = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}{parts.path}"
-    return place.removesuffix("/")
-
-
-class Session:
-    """One connection. Commands go out in batches, each batch one round trip."""
-
-    def __init__(self, url: str) -> None:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        self._redis = redis.Redis.from_url(
-            url,
-            protocol=2,
-            decode_responses=True,
-            encoding_errors="replace",
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=LIMIT_SECONDS - 1,
-            retry=Retry(NoBackoff(), 0),
-            **_unannounced(),
-        )
-        self.round_trips = 0
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._redis.close()
-
-    def batch(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to ``commands`` in their order; one that was refused is the exception it was refused with.
-
-        Raises
-        ------
-        redis.RedisError
-            No connection came about, or it broke.
-        """
-        import redis
-
-        if not commands:
-            return []
-        pipeline: Any = self._redis.pipeline(transaction=False)
-        # Said here and not at connect time, where a user who may not name itself would get no connection at all.
-        naming: list[Command] = [("CLIENT SETNAME", CLIENT_NAME)] if not self.round_trips else []
-        for command in [*naming, *commands]:
-            pipeline.execute_command(*command)
-        self.round_trips += 1
-        try:
-            return list(pipeline.execute(raise_on_error=False))[len(naming) :]
-        except redis.ConnectionError as error:
-            if naming and not error_code(error) and not connection_error(error)[0]:
-                self._turned_away()
-            raise
-
-    def _turned_away(self) -> None:
-        """Raise what a server says that closes at once; the library's pool takes it for noise on the line."""
-        connection: Any = self._redis.connection_pool.make_connection()
-        try:
-            connection.connect()
-            connection.send_command("PING")
-            connection.read_response()
-        finally:
-            connection.disconnect()
-
-
-def _unannounced() -> dict[str, None]:
-    """Keeps the library from telling its own name and version first, which takes two round trips."""
-    import redis
-
-    return {"driver_info": None} if hasattr(redis, "DriverInfo") else {"lib_name": None, "lib_version": None}
+_MORE_INFO = (
+    "process_id", "tcp_port", "used_memory_rss", "mem_fragmentation_ratio", "mem_clients_normal",
+    "total_connections_received", "instantaneous_ops_per_sec", "keyspace_hits", "keyspace_misses", "cluster_enabled",
+    "master_link_status", "master_host", "connected_slaves", "min_slaves_good_slaves", "loading_eta_seconds",
+    "loading_loaded_perc", "rdb_bgsave_in_progress", "rdb_last_save_time", "latest_fork_usec", "aof_enabled",
+    "aof_last_write_status", "aof_last_bgrewrite_status", "aof_rewrite_in_progress", "aof_delayed_fsync",
+    "client_output_buffer_limit_disconnections", "total_error_replies", "paused_reason",
+)  # fmt: skip
+"""Told by some versions, or in some states only."""
 
 
 class RedisServer(RedisConnector):
     """The server itself."""
 
     source = "redis"
+
+    def __init__(self, context: Context, url: str | None, *, lacking: str = "") -> None:
+        super().__init__(context, url, lacking=lacking)
+        # One connection of ours at a time: a server that is short of them has none for the second.
+        self._turn = threading.Lock()
+
+    def ask(self, name: str, query: str, fetch: Callable[[Session], Fetched]) -> Reading:
+        """The reading ``name``, when nothing else is asked."""
+        with self._turn:
+            return super().ask(name, query, fetch)
+
+    @cached_property
+    def place(self) -> Place | None:
+        """Where the URL leads; ``None`` without a usable one."""
+        return Place.of(self._url) if self._url and not self._lacking else None
+
+    @property
+    def host(self) -> str:
+        """Its host; empty where there is none."""
+        return self.place.host if self.place is not None and not self.place.path else ""
+
+    @property
+    def port(self) -> int | str:
+        """Its TCP port; empty where there is none."""
+        return self.place.port if self.place is not None and not self.place.path else ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is said to run on this host."""
+        return self.place is not None and (bool(self.place.path) or self.place.host in LOOPBACK)
 
     def ping(self) -> Reading:
         """``redis_ping``: ``{answer, milliseconds}``; connecting counts.
@@ -181,19 +88,76 @@ class RedisServer(RedisConnector):
 
     def info(self) -> Reading:
         """``redis_info``: the figures that the rules need; what this server's version does not tell is ``None``."""
-        return self.ask("redis_info", "INFO", _info)
+        return self.ask("redis_info", "INFO", lambda session: _info(session, self.own_errors))
+
+    def memory(self) -> Reading:
+        """``redis_memory``: what it uses and for what, in bytes, and the limits; see :mod:`.redis_figures`."""
+        return self.ask("redis_memory", "INFO", redis_figures.memory)
+
+    def load(self) -> Reading:
+        """``redis_load``: running totals of what it worked and of hits and misses; take two for a rate."""
+        query = "INFO stats, commandstats, cpu"
+        return self.ask("redis_load", query, lambda session: redis_figures.load(session, self.context.now()))
+
+    def slow_log(self) -> Reading:
+        """Rows of ``redis_slowlog``, the slowest first; see :func:`.redis_look.slow`."""
+        query = redis_look.QUERIES["redis_slowlog"]
+        return self.ask("redis_slowlog", query, lambda session: redis_look.slow_log(session, self.context.now()))
+
+    def beat(self) -> list[Reading]:
+        """``redis_ping`` and ``redis_info`` of one moment; who did not answer the one is not asked for the other."""
+        ping = self.ping()
+        if ping.state in ("unreachable", "timeout", "auth_failed", "not_configured"):
+            return [
+                ping,
+                self.missing("redis_info", "INFO", Failure(state=ping.state, reason=ping.reason, code=ping.code)),
+            ]
+        return [ping, self.info()]
+
+    def walk(self, answer_seconds: float = 2.0, patience_seconds: float = 6.0) -> Reading:
+        """Rows of ``redis_walk``: how far one gets, step by step; see :mod:`.redis_walk`.
+
+        What is asked later waits no longer for an answer than this was told to.
+        """
+        query = "connect; PING; AUTH; PING; SELECT; INFO; ACL DRYRUN"
+        if self.place is None:
+            return self.missing("redis_walk", query, Failure(state="not_configured", reason=self._lacking))
+        self._answer_seconds = min(answer_seconds, LIMIT_SECONDS - 1)
+        walk = Walk(self.place, CLIENT_NAME, answer_seconds=answer_seconds, patience_seconds=patience_seconds)
+        limit = 3 * CONNECT_SECONDS + 8 * answer_seconds + 2 * patience_seconds
+        with self._turn:
+            return self.read("redis_walk", query, lambda: Fetched(value=walk.steps()), limit_seconds=limit)
+
+    def look(self) -> list[Reading]:
+        """Clients, slow commands, configuration, refusals and latency of one moment; see :mod:`.redis_look`."""
+        found: dict[str, Fetched | Exception] = {}
+
+        def all_at_once(session: Session) -> Fetched:
+            found.update(redis_look.taken(session, self.context.now()))
+            return redis_look.outcome(found["redis_clients"])
+
+        first = self.ask("redis_clients", redis_look.QUERIES["redis_clients"], all_at_once)
+        same = Failure(state=first.state, reason=first.reason, code=first.code)
+        return [first, *(self._with_it(name, found.get(name), same) for name in list(redis_look.QUERIES)[1:])]
+
+    def _with_it(self, name: str, outcome: Fetched | Exception | None, otherwise: Failure) -> Reading:
+        query = redis_look.QUERIES[name]
+        if outcome is None:
+            return self.missing(name, query, otherwise)
+        return self.read(name, query, lambda: redis_look.outcome(outcome), limit_seconds=LIMIT_SECONDS)
 
 
 def _ping(session: Session) -> Fetched:
     began = time.perf_counter()
-    answer = _answered(session.batch([("PING",)])[0])
+    answer = answered(session.batch([("PING",)])[0])
     milliseconds = round((time.perf_counter() - began) * 1000, 2)
     return Fetched(value={"answer": "PONG" if answer in (True, "PONG") else str(answer), "milliseconds": milliseconds})
 
 
-def _info(session: Session) -> Fetched:
-    answer = _answered(session.batch([("INFO",)])[0])
+def _info(session: Session, own_errors: Mapping[str, int]) -> Fetched:
+    answer = answered(session.batch([("INFO",)])[0])
     row = {"version": answer.get("redis_version"), **{key: answer.get(key) for key in _INFO}}
+    row |= {key: answer[key] for key in _MORE_INFO if key in answer}
     row["loading"] = None if row["loading"] is None else bool(row["loading"])
     row["uptime_seconds"] = answer.get("uptime_in_seconds")
     row["error_counts"] = {
@@ -201,55 +165,5 @@ def _info(session: Session) -> Fetched:
         for key, found in answer.items()
         if key.startswith("errorstat_") and isinstance(found, dict) and "count" in found
     }
+    row["own_errors"] = {code: count for code, count in own_errors.items() if code}
     return Fetched(value=row)
-
-
-def _answered(answer: Any) -> Any:
-    """An answer that is no error; access that was refused is the state of the reading, anything else its code."""
-    if isinstance(answer, Exception):
-        code = error_code(answer) or "ERR"
-        raise Unavailable(Failure(state=_STATES.get(code, "partial"), reason=_said(answer, code), code=code))
-    return answer
-
-
-def error_code(error: Exception) -> str:
-    """First word of an error reply; ``MAXCLIENTS`` where no slot was left; empty for what is no reply of a server."""
-    import redis
-
-    said = str(error)
-    if "max number of clients reached" in said:  # a plain ConnectionError for the library
-        return "MAXCLIENTS"
-    known = str(getattr(error, "status_code", None) or "")
-    if known and known != "ERR":
-        return known
-    for kind, code in _codes():
-        if isinstance(error, kind):
-            return "WRONGPASS" if code == "NOAUTH" and "invalid" in said.lower() else code
-    first = said.split(" ", 1)[0]
-    if isinstance(error, redis.ResponseError):
-        return first if first.isupper() and first.isalpha() else "ERR"
-    return first if first in _STATES else ""
-
-
-def _codes() -> Sequence[tuple[type[Exception], str]]:
-    """Exceptions from which the library takes the first word away, the more special ones first.
-
-    The authentication errors are connection errors to the library, so they are looked at before those.
-    """
-    from redis import exceptions
-
-    return (
-        (exceptions.AuthenticationError, "NOAUTH"),
-        (exceptions.AuthorizationError, "NOPERM"),
-        (exceptions.NoPermissionError, "NOPERM"),
-        (exceptions.BusyLoadingError, "LOADING"),
-        (exceptions.ReadOnlyError, "READONLY"),
-        (exceptions.MovedError, "MOVED"),
-        (exceptions.MasterDownError, "MASTERDOWN"),
-        (exceptions.ClusterDownError, "CLUSTERDOWN"),
-    )
-
-
-def _said(error: Exception, code: str) -> str:
-    said = str(error).strip().split("\n")[0]
-    return said if said.startswith(code) else f"{code} {said}"

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 if TYPE_CHECKING:
+    from runbook.connectors.app_metrics import AppMetrics
     from runbook.connectors.aws import Aws
     from runbook.connectors.base import Context
     from runbook.connectors.bullmq import BullQueue
@@ -136,6 +137,13 @@ class Systems:
         from runbook.connectors.health import Health
 
         return Health(self.context, self.settings.app)
+
+    @cached_property
+    def app_metrics(self) -> AppMetrics:
+        """The application's own metrics endpoint."""
+        from runbook.connectors.app_metrics import AppMetrics
+
+        return AppMetrics(self.context, self.settings.app)
 
     @cached_property
     def reach(self) -> Reach:

@@ -147,19 +147,22 @@ class Traffic(Connector):
         complete = covered <= end - window
         row = {"window_seconds": window, **durations.latency(inside, look, seconds=min(window, end - covered)),
                "complete": complete}  # fmt: skip
+        lacking = _lacking(parsed, complete=complete, covered=covered)
+        if row["without_duration"] and not row["requests"]:
+            lacking = "; ".join(filter(None, ("no line carries a duration (traffic.fields.duration_ms)", lacking)))
         if not long:
-            return row, {}, _lacking(parsed, complete=complete, covered=covered)
+            return row, {}, lacking
         begin, until = _before(end, window, long, max(covered, parsed.oldest or covered))
         before = [r for r in past if begin < r.at <= until]
         rows = [durations.baseline("before", before, look, begin=begin, end=until)]
         week = self._week_ago(end - _WEEK, window)
         rows += [durations.baseline("last_week", week[0], look, begin=week[1], end=week[2])] if week else []
-        others = {
+        others: dict[str, list[Row]] = {
             "latency_splits": durations.splits(inside, before, look, self._known_hosts),
             "latency_baseline": [found for found in rows if found is not None],
             "latency_curve": durations.curve(past, look, begin=max(end - long, covered), end=end),
         }
-        return row, others, _lacking(parsed, complete=complete, covered=covered)
+        return row, others, lacking
 
     def _beside(self, reading: Reading, measured: Measured | None) -> None:
         rows = measured.others[reading.name] if measured is not None else None

@@ -116,6 +116,39 @@ def small_pool(given: Mapping[str, Any]) -> NoReturn:
         signal.pause()
 
 
+def hold_lock(given: Mapping[str, Any]) -> NoReturn:
+    """Lock a table against writes again and again, for a while each time, as a batch does."""
+    import psycopg
+
+    session = psycopg.connect(given["dsn"], application_name=given["application"])
+    processes.ready(pid=session.info.backend_pid)
+    while True:
+        session.execute(f"LOCK TABLE {given['table']} IN EXCLUSIVE MODE".encode())
+        time.sleep(given["seconds"])
+        session.commit()
+        time.sleep(0.08)
+
+
+_BUSY_SCRIPT = """
+local now = redis.call('TIME')
+local till = now[1] * 1000000 + now[2] + ARGV[1]
+repeat now = redis.call('TIME') until now[1] * 1000000 + now[2] >= till
+return 1
+"""
+
+
+def long_scripts(given: Mapping[str, Any]) -> NoReturn:
+    """Run a script in Redis that takes so long, again and again: meanwhile it answers nobody."""
+    import redis
+
+    client = redis.Redis.from_url(given["url"], client_name=given["name"])
+    client.ping()
+    processes.ready()
+    while True:
+        client.eval(_BUSY_SCRIPT, 0, int(given["seconds"] * 1_000_000))
+        time.sleep(0.08)
+
+
 def _application_log(path: str) -> logging.Logger:
     handler = logging.FileHandler(path)
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s app %(message)s", "%Y-%m-%dT%H:%M:%S")
@@ -132,6 +165,8 @@ _ACTS: Mapping[str, Callable[[Mapping[str, Any]], NoReturn]] = {
     "reconnect": reconnect,
     "short_queries": short_queries,
     "small_pool": small_pool,
+    "hold_lock": hold_lock,
+    "long_scripts": long_scripts,
 }
 
 

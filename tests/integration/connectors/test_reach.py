@@ -179,3 +179,17 @@ def test_what_is_no_host_is_told_and_no_error(entry: str) -> None:
 def test_no_hosts_are_not_configured() -> None:
     reading = Reach(Context(), []).all()
     assert (reading.state, reading.reason) == ("not_configured", "traffic.upstream_hosts is not set")
+
+
+def test_how_long_each_step_takes_is_told(certificate: Certificate) -> None:
+    """Name, connection, handshake and answer, each by itself: a slow answer is no slow name."""
+
+    def late(handler: Any) -> None:
+        time.sleep(0.3)
+        says("")(handler)
+
+    with web(late) as port:
+        (row,) = rows(f"slow.example=http://127.0.0.1:{port}/")
+    assert row["answer_ms"] >= 300
+    assert max(row["dns_ms"], row["tcp_ms"]) < 300
+    assert row["tls_ms"] is None

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from runbook.connectors import redis_server as module
+from runbook.connectors import redis_session as module
 from runbook.connectors.base import Context
 from runbook.connectors.redis_server import CLIENT_NAME, RedisServer
 from runbook.redaction import Redactor
@@ -24,7 +24,7 @@ from tests.integration.connectors.servers import garbage_listener, listener
 from tests.support import free_port, wait_until
 
 PASSWORD = "Canary-9f8e7d6c"
-READS = {"ping", "info", "client", "client|setname"}
+READS = {"ping", "info", "client", "client|setname", "slowlog", "slowlog|get"}
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,17 @@ def test_the_figures_that_the_rules_need_are_there(plain: RedisProcess) -> None:
     assert row["used_memory"] > 0
     assert row["error_counts"]["ERR"] >= 1
     assert [key for key, value in row.items() if value is None] == []
+    assert row["own_errors"] == {}
+
+
+def test_errors_that_our_own_commands_meet_are_known_to_be_ours(plain: RedisProcess) -> None:
+    asked = connector(plain.url())
+    before = asked.info().value
+    with module.Session(plain.url(), asked.own_errors) as session:
+        session.batch([("NOSUCH",), ("GET",)])
+    after = asked.info().value
+    assert after["error_counts"]["ERR"] - before.get("error_counts", {}).get("ERR", 0) == 2
+    assert after["own_errors"] == {"ERR": 2}
 
 
 def test_our_connection_carries_our_name(plain: RedisProcess) -> None:
@@ -83,6 +94,8 @@ def test_nothing_but_reading_commands_is_sent(tmp_path: Path) -> None:
         asked = connector(server.url())
         asked.ping()
         asked.info()
+        asked.slow_log()
+        asked.load()
         sent = {key.removeprefix("cmdstat_") for key in server.client().info("commandstats")}
     assert sent <= READS
 
@@ -248,3 +261,17 @@ def test_a_url_that_is_none_is_not_configured_and_no_part_of_it_is_shown(url: st
     reading = RedisServer(Context(), url).ping()
     assert reading.state == "not_configured"
     assert PASSWORD not in repr(reading)
+
+
+def test_the_load_grows_by_what_was_asked(plain: RedisProcess) -> None:
+    asked = connector(plain.url())
+    client = plain.client()
+    client.set("there", "1")
+    before = asked.load().rows[0]
+    for _ in range(30):
+        client.get("there")
+        client.get("not there")
+    after = asked.load().rows[0]
+    assert (after["hits"] - before["hits"], after["misses"] - before["misses"]) == (30, 30)
+    assert after["busy_ms"] >= before["busy_ms"]
+    assert after["at"] > before["at"]

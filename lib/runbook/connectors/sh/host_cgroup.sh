@@ -31,10 +31,26 @@ host_cgroup() {
       value = first(ENVIRON["ROOT"] "/" controller path "/" file)
       return value
     }
+    function total(file, names,   line, word, found) {
+      found = ""
+      while ((getline line < file) > 0) {
+        split(line, word, " ")
+        if (index(" " names " ", " " word[1] " ")) found = sprintf("%.0f", found + word[2])
+      }
+      close(file)
+      return found
+    }
+    function full(file,   line, found) {
+      found = ""
+      while ((getline line < file) > 0) if (line ~ /^full avg10=/) { found = line; sub(/^full avg10=/, "", found); sub(/ .*/, "", found) }
+      close(file)
+      return found
+    }
     BEGIN {
       two = ENVIRON["VERSION"] == 2; base = ENVIRON["BASE"]
       print "version\tpath\tusage_bytes\tlimit_bytes\tinactive_file_bytes\tmax_events\toom_kills\tcpu_periods\t" \
-        "cpu_throttled\tcpu_quota_us\tcpu_period_us\tpids\tpids_limit"
+        "cpu_throttled\tcpu_quota_us\tcpu_period_us\tpids\tpids_limit\tanonymous_bytes\tshmem_bytes\tmajor_faults\trefaults\t" \
+        "pressure_full_avg10"
     }
     {
       dir = $0; path = substr(dir, length(base) + 1); if (path == "") path = "/"
@@ -46,6 +62,9 @@ host_cgroup() {
         periods = keyed(dir "/cpu.stat", "nr_periods"); throttled = keyed(dir "/cpu.stat", "nr_throttled")
         split(first(dir "/cpu.max") " ", quota, " ")
         pids = first(dir "/pids.current"); most = first(dir "/pids.max")
+        anonymous = keyed(dir "/memory.stat", "anon"); shmem = keyed(dir "/memory.stat", "shmem")
+        faults = keyed(dir "/memory.stat", "pgmajfault"); pressure = full(dir "/memory.pressure")
+        refaults = total(dir "/memory.stat", "workingset_refault workingset_refault_anon workingset_refault_file")
       } else {
         usage = first(dir "/memory.usage_in_bytes"); limit = first(dir "/memory.limit_in_bytes")
         inactive = keyed(dir "/memory.stat", "total_inactive_file")
@@ -54,13 +73,17 @@ host_cgroup() {
         periods = keyed(cpu, "nr_periods"); throttled = keyed(cpu, "nr_throttled")
         quota[1] = of_v1("cpu", here, "cpu.cfs_quota_us"); quota[2] = of_v1("cpu", here, "cpu.cfs_period_us")
         pids = of_v1("pids", here, "pids.current"); most = of_v1("pids", here, "pids.max")
+        anonymous = keyed(dir "/memory.stat", "total_rss"); shmem = keyed(dir "/memory.stat", "total_shmem")
+        faults = keyed(dir "/memory.stat", "total_pgmajfault"); pressure = ""
+        refaults = total(dir "/memory.stat", "total_workingset_refault_anon total_workingset_refault_file")
       }
       if (limit == "max" || limit + 0 >= 1e18) limit = "none"
       if (quota[1] == "max" || quota[1] == "-1") quota[1] = "none"
       if (most == "max") most = "none"
       if (usage == "") next
       if (ENVIRON["GIVEN"] == "" && (limit == "none" || limit == "") && !(kills > 0) && !(max > 0)) next
-      printf "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", ENVIRON["VERSION"], path, usage, limit, inactive, \
+      printf "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t", ENVIRON["VERSION"], path, usage, limit, inactive, \
         max, kills, periods, throttled, quota[1], quota[2], pids, most
+      printf "%s\t%s\t%s\t%s\t%s\n", anonymous, shmem, faults, refaults, pressure
     }'
 }

@@ -26,6 +26,18 @@ host_processes() {
       close(file)
     }
     function bytes(value) { return value == "" ? "" : sprintf("%.0f", value * 1024) }
+    # In the hierarchy of the memory controller, else in that of version 2; the path itself may hold colons.
+    function cgroup(file,   line, found, controllers, path) {
+      found = ""
+      while ((getline line < file) > 0) {
+        path = line; sub(/^[^:]*:[^:]*:/, "", path)
+        controllers = line; sub(/^[^:]*:/, "", controllers); sub(/:.*/, "", controllers)
+        if (index("," controllers ",", ",memory,")) { found = path; break }
+        if (controllers == "") found = path
+      }
+      close(file)
+      return found
+    }
     function limit(file,   line, word, found) {
       found = ""
       while ((getline line < file) > 0)
@@ -55,17 +67,18 @@ host_processes() {
         age[p] = uptime[1] == "" ? "" : sprintf("%.0f", uptime[1] - field[20] / ENVIRON["TICKS"])
         cpu[p] = sprintf("%.2f", (field[12] + field[13]) / ENVIRON["TICKS"]); threads[p] = field[18]
         rss[p] = status["VmRSS"]; anonymous[p] = status["RssAnon"]; most[p] = limit(proc "/" pids[i] "/limits")
+        group[p] = cgroup(proc "/" pids[i] "/cgroup")
       }
       print "pid\tparent\tstate\tage_seconds\trss_bytes\tpss_bytes\tanonymous_bytes\tcpu_seconds\tthreads\t" \
-        "open_files\topen_files_limit\tcommand"
+        "open_files\topen_files_limit\tcgroup\tcommand"
       for (p = 1; p <= kept; p++) {
         bigger = 0
         if (kept > 300) for (q = 1; q <= kept; q++) if (rss[q] + 0 > rss[p] + 0) bigger++
         split("", rollup)
         if (bigger < 300 && rss[p] != "") kilobytes(proc "/" id[p] "/smaps_rollup", rollup)
         if (anonymous[p] == "") anonymous[p] = rollup["Anonymous"]
-        printf "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", id[p], parent[p], state[p], age[p], bytes(rss[p]), \
-          bytes(rollup["Pss"]), bytes(anonymous[p]), cpu[p], threads[p], open[id[p]], most[p], name[p]
+        printf "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", id[p], parent[p], state[p], age[p], bytes(rss[p]), \
+          bytes(rollup["Pss"]), bytes(anonymous[p]), cpu[p], threads[p], open[id[p]], most[p], group[p], name[p]
       }
     }'
 }

@@ -48,11 +48,14 @@ def identifier(name: Any) -> str:
 def _allowed(targets: Sequence[Row], facts: Facts) -> list[Row]:
     """Targets that may be touched at all: no superuser, no replication, no backup tool; at most ten."""
     special = {int(s["pid"]) for s in facts.sessions or [] if s.get("superuser") or s.get("replication")}
+    return _touchable([t for t in targets if int(t["pid"]) not in special])
+
+
+def _touchable(targets: Sequence[Row]) -> list[Row]:
     return [
         t
         for t in targets
-        if int(t["pid"]) not in special
-        and not t.get("superuser")
+        if not t.get("superuser")
         and not t.get("replication")
         and not DENIED.match(str(t.get("application_name") or ""))
     ][:MAX_TARGETS]
@@ -75,7 +78,14 @@ class _Guarded:
 
     def action(self, cause: str, title: str, targets: Sequence[Row], facts: Facts) -> list[Action]:
         """The proposal for the targets that may be touched; none when there is no such."""
-        allowed = [t for t in _allowed(targets, facts) if t.get(self.moment)]
+        return self.proposal(cause, title, _allowed(targets, facts), listed=len(targets))
+
+    def proposal(self, cause: str, title: str, targets: Sequence[Row], *, listed: int | None = None) -> list[Action]:
+        """The same for targets that tell themselves whether they are a superuser's or a replication's.
+
+        ``listed``: how many there were before some were left out.
+        """
+        allowed = [t for t in _touchable(targets) if t.get(self.moment)]
         if not allowed:
             return []
         return [
@@ -91,7 +101,7 @@ class _Guarded:
                     Precondition(
                         label=f"at most {MAX_TARGETS} targets a run, the oldest first",
                         holds=True,
-                        value=f"{len(allowed)} of {len(targets)} listed",
+                        value=f"{len(allowed)} of {len(targets) if listed is None else listed} listed",
                     ),
                 ),
                 by_hand=self._statement(allowed),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from runbook.diagnosis import redis
 from runbook.diagnosis.errors.changes import Changes
 from runbook.diagnosis.errors.facts import Facts
 from runbook.diagnosis.errors.systems import LOG, Database, Kind, Log, failing_check, is_configured, sign_gate
@@ -210,7 +211,7 @@ def redis_or_queue(facts: Facts) -> Cause:
                           rests_on=("redis_ping", "redis_info", "health")),) if configured else ()),
         ),
         share=_share(facts, log, "redis"),
-        details=({"refers_to": _redis_cause(log, answer, check), "answer": answer} | log.details("redis"))
+        details=({"refers_to": _redis_cause(facts, log, answer, check), "answer": answer} | log.details("redis"))
         if log.has("redis") or answer or check else {},
     )  # fmt: skip
 
@@ -234,7 +235,11 @@ def _redis_answer(facts: Facts) -> str | None:
     return None
 
 
-def _redis_cause(log: Log, answer: str | None, check: Any) -> str:
+def _redis_cause(facts: Facts, log: Log, answer: str | None, check: Any) -> str:
+    """The finding of the runbook of Redis on these readings; where it has none, what the words point at."""
+    found_there = redis.finding(facts.readings)
+    if found_there is not None:
+        return found_there.cause
     for said in (answer or "", str((log.leading("redis") or {}).get("pattern") or "")):
         found = next((cause for words, cause in _REDIS_CAUSES if words.lower() in said.lower()), None)
         if found:

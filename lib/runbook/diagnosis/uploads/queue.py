@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from runbook.diagnosis import redis
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.uploads.content import number
 from runbook.diagnosis.uploads.facts import Facts
 from runbook.diagnosis.uploads.jobs import ACTIVE, FAILED, STATE
 from runbook.diagnosis.verdict import Cause
 
-REFUSED_CODES = frozenset({"ECONNREFUSED", "LOADING", "MISCONF", "MAXCLIENTS", "OOM", "READONLY", "CLUSTERDOWN", "BUSY",
-                           "DENIED"})  # fmt: skip
-"""What a Redis says that refuses everybody; a password that is wrong may be ours alone."""
+MAY_BE_OURS = frozenset({"K02", "K03", "K04", "K14"})
+"""Findings of the runbook of Redis that may be our own way in alone: a name, a route, a password, a right, TLS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +162,12 @@ def _too_slow(facts: Facts) -> Signature | None:
 
 
 def _redis_refuses(facts: Facts) -> Signature | None:
-    """Q14: the Redis that holds the queue refuses, by its own word; silence alone is unknown."""
-    ping = facts.readings.last("redis_ping")
-    if ping is None or ping.code.upper() not in REFUSED_CODES or facts.bad < facts.limits.min_bad:
+    """Q14: the Redis that holds the queue refuses everybody, by the rules of its own runbook; silence is unknown."""
+    found = redis.finding(facts.readings)
+    if found is None or found.cause in MAY_BE_OURS or facts.bad < facts.limits.min_bad:
         return None
-    return Signature(id="Q14", words=f"Redis refuses ({ping.code})", jobs=facts.bad)
+    said = found.details.get("code") or found.name
+    return Signature(id="Q14", words=f"Redis refuses ({said})", jobs=facts.bad, details={"redis": found.cause})
 
 
 SIGNATURES: tuple[Callable[[Facts], Signature | None], ...] = (

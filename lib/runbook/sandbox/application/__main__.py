@@ -88,7 +88,10 @@ async def _run(given: dict[str, Any]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     processes.ready(front=http1.port_of(entrance), control=http1.port_of(control), instances=urls)
     people = asyncio.create_task(traffic.run())
+    pulse = [asyncio.create_task(work) for work in (backend.pulse.run(), backend.pulse.block(backend))]
     await asyncio.wait({people, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pulse:
+        task.cancel()
     if people.done():
         people.result()
 

@@ -11,6 +11,7 @@ import json
 import logging
 import random
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -21,7 +22,7 @@ from runbook.sandbox.application.stage import Failure, Stage
 
 STRIPE_HOST = "api.stripe.com"
 SENTRY_PROJECT = "1"
-VENDOR_SECONDS = 1.0
+_TICK_SECONDS, _LAG_SECONDS, _BREATH_SECONDS = 0.02, 4.0, 0.05
 _ROW = 20
 REPORTS_PER_SECOND = 5.0
 """More errors than these are not reported: what Sentry sees is a sample."""
@@ -61,20 +62,51 @@ class Upstream:
     status: int | None
     #: ``None`` = no connection.
     connect_seconds: float | None
+    #: From the first byte to the last; ``None`` = no answer was waited for.
+    seconds: float | None = None
+
+
+class Pulse:
+    """Measures how late the event loop is over the last few seconds, and blocks it where a fault says so."""
+
+    def __init__(self) -> None:
+        self._late: deque[tuple[float, float]] = deque(maxlen=1000)
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(_TICK_SECONDS)
+            now = time.perf_counter()
+            self._late.append((now, max(0.0, now - began - _TICK_SECONDS)))
+
+    @staticmethod
+    async def block(backend: Backend) -> None:
+        """Keep the loop as the stage says, with a breath between, until cancelled."""
+        while True:
+            await asyncio.sleep(_BREATH_SECONDS)
+            till = time.perf_counter() + backend.stage.block_seconds
+            while time.perf_counter() < till:  # what a synchronous hash or a bad regular expression does
+                hashlib.sha256(b"0" * 65_536).digest()
+
+    def lag_seconds(self, share: float) -> float:
+        """That quantile of how late it was."""
+        since = time.perf_counter() - _LAG_SECONDS
+        late = sorted(seconds for at, seconds in self._late if at >= since)
+        return late[min(len(late) - 1, int(share * len(late)))] if late else 0.0
 
 
 class Backend:
     """The shared part of the application; ``stage`` is replaced as a whole."""
 
     def __init__(self, configuration: Configuration) -> None:
-        import redis.asyncio
-
         self.configuration = configuration
         self.stage = Stage()
         self._next: dict[Failure, list[bool]] = {}
         self._chance = random.Random(20)  # noqa: S311 - which request fails is no secret
+        self.pulse = Pulse()
         self.database = Database(configuration.database_dsn)
-        self.redis: Any = redis.asyncio.from_url(configuration.redis_url, socket_timeout=2, socket_connect_timeout=2)
+        self._caches: dict[str, Any] = {}
         self.client = http1.Client()
         self.log = _application_log(configuration.app_log)
         self._queue: Any = None
@@ -86,6 +118,20 @@ class Backend:
         """Behave like that from now on."""
         self.stage = stage
         self._next.clear()
+
+    @property
+    def redis(self) -> Any:
+        """The cache that is configured now; one client for each address, as long as that is in force."""
+        import redis.asyncio
+
+        url = self.stage.redis_url or self.configuration.redis_url
+        for other in [known for known in self._caches if known != url]:
+            task = asyncio.create_task(self._caches.pop(other).aclose())
+            self._reports.add(task)
+            task.add_done_callback(self._reports.discard)
+        if url not in self._caches:
+            self._caches[url] = redis.asyncio.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        return self._caches[url]
 
     def meets(self, failure: Failure) -> bool:
         """Whether the next request that this failure concerns is one of its share.
@@ -102,7 +148,10 @@ class Backend:
 
     async def rows(self, statement: str, *parameters: Any) -> list[Any]:
         """Run one statement on whichever database is configured now."""
-        return await self.database.rows(statement, parameters, dsn=self.stage.database_dsn)
+        stage = self.stage
+        return await self.database.rows(
+            statement, parameters, dsn=stage.database_dsn, hold_seconds=stage.hold_connection_seconds
+        )
 
     async def charge(self, amount: int) -> Upstream:
         """Charge a card at Stripe."""
@@ -116,13 +165,16 @@ class Backend:
                 f"{self.configuration.stripe_url}/v1/charges",
                 headers=headers,
                 body=urlencode(form).encode(),
-                seconds=VENDOR_SECONDS,
+                seconds=self.stage.vendor_seconds,
             )
         except TimeoutError:
-            return Upstream(host=STRIPE_HOST, status=None, connect_seconds=min(time.perf_counter() - began, 0.001))
+            took = time.perf_counter() - began
+            return Upstream(host=STRIPE_HOST, status=None, connect_seconds=min(took, 0.001), seconds=took)
         except http1.FAILURES:
             return Upstream(host=STRIPE_HOST, status=None, connect_seconds=None)
-        return Upstream(host=STRIPE_HOST, status=response.status, connect_seconds=response.connect_seconds)
+        took = time.perf_counter() - began
+        connected = response.connect_seconds
+        return Upstream(host=STRIPE_HOST, status=response.status, connect_seconds=connected, seconds=took)
 
     def report(self, message: str, *, release: str, transaction: str, user: str) -> None:
         """Report an error to Sentry, in the background and not every one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,15 @@ class Database:
         self._slots = asyncio.Semaphore(POOL_SIZE)
         self._idle: list[psycopg.AsyncConnection[Any]] = []
         self.used = 0
+        #: Statements that wait for a session, how many have waited so far, and for how long together.
+        self.waiting = 0
+        self.waits = 0
+        self.waited_seconds = 0.0
 
-    async def rows(self, statement: str, parameters: Sequence[Any] = (), *, dsn: str = "") -> list[Any]:
-        """Run one statement; its rows, none for one that returns nothing.
+    async def rows(
+        self, statement: str, parameters: Sequence[Any] = (), *, dsn: str = "", hold_seconds: float = 0.0
+    ) -> list[Any]:
+        """Run one statement; its rows, none for one that returns nothing. Its session is kept for ``hold_seconds``.
 
         Raises
         ------
@@ -49,12 +56,26 @@ class Database:
             It could not connect, or the server refused the statement.
         """
         with _named_errors():
-            async with self._slots:
-                self.used += 1
-                try:
-                    return await self._ask(statement, parameters, dsn or self.dsn)
-                finally:
-                    self.used -= 1
+            await self._session_free()
+            self.used += 1
+            try:
+                found = await self._ask(statement, parameters, dsn or self.dsn)
+                await asyncio.sleep(hold_seconds)
+                return found
+            finally:
+                self.used -= 1
+                self._slots.release()
+
+    async def _session_free(self) -> None:
+        """Return when this statement may have one of the sessions."""
+        began = time.perf_counter()
+        self.waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self.waiting -= 1
+            self.waits += 1
+            self.waited_seconds += time.perf_counter() - began
 
     async def close_idle(self) -> None:
         """Close every session that is not in use."""

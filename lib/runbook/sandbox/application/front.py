@@ -125,7 +125,7 @@ class Front:
 def _line(request: Request, response: Response, milliseconds: float) -> str:
     said = response.headers
     status = said.get("x-upstream-status")
-    connect = said.get("x-upstream-connect-time")
+    connect, took = said.get("x-upstream-connect-time"), said.get("x-upstream-response-time")
     return line(
         time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         method=request.method,
@@ -140,6 +140,7 @@ def _line(request: Request, response: Response, milliseconds: float) -> str:
         upstream=said.get("x-upstream"),
         upstream_status=int(status) if status else None,
         upstream_connect_time=float(connect) if connect else None,
+        upstream_response_time=float(took) if took else None,
     )
 
 

@@ -43,4 +43,5 @@ def lines(since: datetime, until: datetime) -> Iterator[str]:
             upstream=STRIPE_HOST if vendor else None,
             upstream_status=200 if vendor else None,
             upstream_connect_time=0.0 if vendor else None,
+            upstream_response_time=round(chance.uniform(0.001, 0.015), 6) if vendor else None,
         )

@@ -11,15 +11,15 @@ from runbook.sandbox.application import uploads
 from runbook.sandbox.application.backend import Backend, Upstream
 from runbook.sandbox.application.database import POOL_SIZE, DatabaseFailed
 from runbook.sandbox.application.http1 import Request, Response, answer
-from runbook.sandbox.application.stage import RELEASE, Failure
+from runbook.sandbox.application.stage import RELEASE, Failure, Slowness
 
 #: What a request occupies its instance for; with one at a time an instance does about 40 a second.
 WORK_SECONDS = 0.025
-#: Requests that may wait for an instance; more are refused.
-BACKLOG = 8
 
 _BROWSE = "SELECT id, title FROM content WHERE status = 'READY' ORDER BY \"createdAt\" DESC LIMIT 20"
 _SHOW = 'SELECT id, title, "mediaUrl", "createdAt" FROM content WHERE id = %s'
+_SEARCH = "SELECT id, content_id FROM plays WHERE lower(reference) = %s LIMIT 20"
+_OLDEST = "SELECT id, content_id FROM plays ORDER BY id LIMIT 1"
 _LIKE = "UPDATE content SET title = title WHERE id = %s"
 
 
@@ -60,6 +60,7 @@ class Instance:
             ("GET", "/api/content/:id"): self._show,
             ("POST", "/api/content/:id/likes"): self._like,
             ("GET", "/api/feed"): self._feed,
+            ("GET", "/api/search/:id"): self._search,
             ("POST", "/api/checkout"): self._checkout,
             ("POST", "/api/uploads"): lambda request: uploads.begin(backend, request),
             ("POST", "/api/uploads/:id/complete"): lambda request: uploads.complete(backend, request),
@@ -101,7 +102,7 @@ class Instance:
         handler = self._routes.get((request.method, route))
         if handler is None:
             return answer(404, {"error": "not found"})
-        if self._waiting >= BACKLOG:
+        if self._waiting >= self._backend.stage.backlog:
             raise Failed(503, "Overloaded: too many requests wait for this instance")
         self._waiting += 1
         try:
@@ -109,6 +110,7 @@ class Instance:
                 await asyncio.sleep(WORK_SECONDS)
         finally:
             self._waiting -= 1
+        await self._linger_as_staged(route)
         self._fail_as_staged(route)
         try:
             return await handler(request)
@@ -124,17 +126,22 @@ class Instance:
             if self._concerns(failure, route) and self._backend.meets(failure):
                 raise Failed(500, failure.message)
 
-    def _concerns(self, failure: Failure, route: str) -> bool:
+    async def _linger_as_staged(self, route: str) -> None:
+        for slowness in self._backend.stage.slownesses:
+            if self._concerns(slowness, route):
+                await asyncio.sleep(slowness.seconds)
+
+    def _concerns(self, told: Failure | Slowness, route: str) -> bool:
         return (
-            failure.release in (None, self.release)
-            and failure.instance in (None, self.name)
-            and failure.route in (None, route)
+            told.release in (None, self.release) and told.instance in (None, self.name) and told.route in (None, route)
         )
 
     # -- routes --------------------------------------------------------------------------------
 
     async def _browse(self, request: Request) -> Response:
         rows = await self._backend.rows(_BROWSE)
+        for number in range(self._backend.stage.statements_in_a_loop):
+            await self._backend.rows(_SHOW, rows[number % len(rows)][0] if rows else "")
         return answer(200, [{"id": row[0], "title": row[1]} for row in rows])
 
     async def _show(self, request: Request) -> Response:
@@ -146,6 +153,13 @@ class Instance:
     async def _like(self, request: Request) -> Response:
         await self._backend.rows(_LIKE, request.path.split("/")[3])
         return Response(status=204)
+
+    async def _search(self, request: Request) -> Response:
+        if self._backend.stage.search_oldest:
+            rows = await self._backend.rows(_OLDEST)
+        else:
+            rows = await self._backend.rows(_SEARCH, request.path.rsplit("/", 1)[1])
+        return answer(200, [{"id": row[0], "content": row[1]} for row in rows])
 
     async def _feed(self, request: Request) -> Response:
         """The feed is nicer with the cache, and there without it."""
@@ -188,7 +202,11 @@ class Instance:
             "error": {name: check for name, check in checks.items() if check["status"] != "up"},
             "details": checks,
             "release": self.release,
-            "pool": {"used": self._backend.database.used, "size": POOL_SIZE},
+            "pool": {
+                "used": self._backend.database.used,
+                "size": POOL_SIZE,
+                "waiting": self._backend.database.waiting,
+            },
         }
         return answer(200 if well else 503, body)
 
@@ -216,8 +234,25 @@ class Instance:
             f'http_request_duration_seconds_sum{{instance_name="{self.name}"}} {self._served.seconds:.6f}',
             f'http_request_duration_seconds_count{{instance_name="{self.name}"}} {total}',
         ]
+        lines += self._own_metrics()
         text = "\n".join(lines) + "\n"
         return Response(status=200, headers={"content-type": "text/plain; version=0.0.4"}, body=text.encode())
+
+    def _own_metrics(self) -> list[str]:
+        """What only the process itself knows."""
+        database = self._backend.database
+        found = {
+            "event_loop_lag_p99_seconds": ("gauge", self._backend.pulse.lag_seconds(0.99)),
+            "process_cpu_seconds_total": ("counter", time.process_time()),
+            "db_pool_connections_busy": ("gauge", database.used),
+            "db_pool_connections_max": ("gauge", POOL_SIZE),
+            "db_pool_connections_waiting": ("gauge", database.waiting),
+            "db_pool_wait_seconds_sum": ("counter", database.waited_seconds),
+            "db_pool_wait_seconds_count": ("counter", database.waits),
+        }
+        return [
+            line for name, (kind, value) in found.items() for line in (f"# TYPE {name} {kind}", f"{name} {value:g}")
+        ]
 
 
 def _with_upstream(response: Response, upstream: Upstream | None) -> Response:
@@ -229,4 +264,6 @@ def _with_upstream(response: Response, upstream: Upstream | None) -> Response:
         said["x-upstream-status"] = str(upstream.status)
     if upstream.connect_seconds is not None:
         said["x-upstream-connect-time"] = f"{upstream.connect_seconds:.6f}"
+    if upstream.seconds is not None:
+        said["x-upstream-response-time"] = f"{upstream.seconds:.6f}"
     return Response(status=response.status, headers={**response.headers, **said}, body=response.body)

@@ -33,6 +33,17 @@ class Failure(BaseModel):
     message: str = "Error: unexpected state"
 
 
+class Slowness(BaseModel):
+    """Requests that take longer inside the application; what is not said matches everything."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    release: str | None = None
+    instance: str | None = None
+    route: str | None = None
+    seconds: float = Field(gt=0)
+
+
 class Abuser(BaseModel):
     """One client that asks far more often than the others."""
 
@@ -60,12 +71,26 @@ class Stage(BaseModel):
 
     releases: Mapping[str, str] = {}
     failures: tuple[Failure, ...] = ()
+    slownesses: tuple[Slowness, ...] = ()
+    #: Statements that a list of content runs one by one, where one would do.
+    statements_in_a_loop: int = 0
+    #: A search takes the oldest play first, as one takes from a queue.
+    search_oldest: bool = False
+    #: How long a request keeps its connection to the database after its statement, seconds.
+    hold_connection_seconds: float = 0.0
+    #: Work that keeps the event loop for so long, again and again, seconds.
+    block_seconds: float = 0.0
+    #: How long the application waits for a vendor, seconds.
+    vendor_seconds: float = 1.0
+    #: Requests that may wait for an instance; more are refused.
+    backlog: int = 8
     #: Share of requests for which the front finds no instance that lives.
     unreachable_share: float = 0.0
 
     #: Overrides of the application's own configuration; empty = as started.
     stripe_key: str = ""
     database_dsn: str = ""
+    redis_url: str = ""
     s3_endpoint_url: str = ""
     s3_bucket: str = ""
     s3_access_key_id: str = ""

@@ -18,6 +18,7 @@ MIX: Mapping[str, tuple[str, str, float]] = {
     "feed": ("GET", "/api/feed", 15),
     "like": ("POST", "/api/content/{content}/likes", 14),
     "checkout": ("POST", "/api/checkout", 22),
+    "search": ("GET", "/api/search/{content}", 3),
 }
 USERS = 40
 _TICK_SECONDS = 0.02

@@ -32,7 +32,14 @@ def no_redis_login(scene: Scene) -> None:
     scene.settings.setdefault("redis", {})["url"] = f"{before.rpartition(':')[0]}:wrong@{after}"
 
 
-@handicap("no_host", "the host does not answer", tried_with="D07", unknown=("host",))
+@handicap("no_host", "the workers' host does not answer", tried_with="M01", unknown=("host",))
 def no_host(scene: Scene) -> None:
+    """Nobody listens for SSH where the host should be: its memory is unknown, and that is not the same as fine."""
+    address = f"nobody@127.0.0.1:{scene.production.closed_port()}"
+    scene.settings.setdefault("workers", {})["hosts"] = [address]
+
+
+@handicap("host_away", "the host with the full disk does not answer", tried_with="D07", unknown=("host",))
+def host_away(scene: Scene) -> None:
     """The one host of the workers lets nobody in: a full disk that is not seen is not one that has room."""
     scene.settings.setdefault("workers", {})["hosts"] = [f"nobody@127.0.0.1:{scene.production.closed_port()}"]

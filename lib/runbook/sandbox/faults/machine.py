@@ -9,6 +9,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from runbook.errors import SandboxError
+from runbook.sandbox import cgroups
 from runbook.sandbox.faults.registry import find_program
 
 
@@ -30,6 +32,19 @@ def mounts() -> str | None:
         if done.returncode:
             return "needs the right to mount a filesystem, which this container withholds"
         subprocess.run([umount, place], check=True)
+    return None
+
+
+@cache
+def memory_cgroups() -> str | None:
+    """A memory cgroup of one's own, with a limit."""
+    if lacking := root():
+        return f"{lacking}, to make a memory cgroup"
+    try:
+        made = cgroups.make(64 * 2**20)
+    except SandboxError as error:
+        return f"needs a memory cgroup of its own: {error.message}"
+    made.remove()
     return None
 
 

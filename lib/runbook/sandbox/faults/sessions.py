@@ -8,6 +8,8 @@ from runbook.sandbox.faults.scene import Scene
 
 TRAFFIC_MODULE = "runbook.sandbox.clients"
 
+CONTROLS = ("P00", "V00", "L00", "D16", "M00", "H00", "K00", "Q00")
+"""Causes that stand for *nothing wrong*; each runbook names its own, where it has one."""
 _BROWSE = "SELECT id, title FROM content WHERE status = 'READY' ORDER BY \"createdAt\" DESC LIMIT 20"
 
 
@@ -52,7 +54,7 @@ def superusers_in_the_reserve(scene: Scene, *, superusers: int = 14, ordinary: i
     scene.name("P14", "backoffice")
 
 
-@fault("healthy", "ordinary traffic", expects=("P00", "V00", "D16"), outcomes=("healthy", "no_current_fault"))
+@fault("healthy", "ordinary traffic", expects=CONTROLS, outcomes=("healthy", "no_current_fault"))
 def ordinary_traffic(scene: Scene, *, idle: int = 4) -> None:
     """A few idle sessions of a pool, and two that run short statements all the time.
 

@@ -1,0 +1,215 @@
+"""Faults that make requests slow, each in another layer: statement, lock, pool, loop, vendor, Redis, release, place.
+
+How slow they make them follows the threshold in force, so that each is a fault at the real one as well.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from runbook.sandbox import patient
+from runbook.sandbox.application.instance import WORK_SECONDS
+from runbook.sandbox.application.stage import CLIENTS, NEXT_RELEASE, REQUESTS_PER_SECOND
+from runbook.sandbox.faults.registry import fault, handicap
+from runbook.sandbox.faults.scene import Scene
+
+RUNBOOK = "high_response_time"
+CLIENTS_MODULE = "runbook.sandbox.clients"
+#: The percentile is taken over seconds instead of minutes, and a tenth of a second and a half is slow already.
+QUICK = {"rate_minutes": 0.08, "threshold_ms": 150, "min_requests": 100, "calls_per_request": 5}
+_HOST = "api.stripe.com"
+_SHA = "b81f0c7729de4413a5c06bb3fe92d1b75ac3e048"
+_SEARCH = "lower(reference)"
+
+
+def _seconds(scene: Scene, times: float) -> float:
+    """So many times what a request may take."""
+    return times * scene.threshold("threshold_ms", 1000) / 1000
+
+
+@fault("L01", "index dropped on a large table", scaled=QUICK)
+def index_dropped(scene: Scene, *, rows_per_ms: int = 5000, search: int = 14) -> None:
+    """Somebody drops the index that a search needs, and the table is large: it is read in whole, every time."""
+    _large(scene, int(rows_per_ms * scene.threshold("threshold_ms", 1000)), first=10_000)
+    scene.as_superuser("ANALYZE plays")
+    scene.production.change(requests_per_second=0.7 * REQUESTS_PER_SECOND, weights={"search": search})
+    query_id = scene.wait_until(partial(_query_id, scene, _SEARCH), "the search to run")
+    scene.production.fill_window()
+    scene.name("L01", query_id, "plays")
+
+
+def _large(scene: Scene, rows: int, *, first: int) -> None:
+    """Take the index of ``plays`` away and give it so many rows more, numbered from ``first``; healing undoes both."""
+    scene.production.change()  # its logs are cut back after the table is what it was
+    scene.undo(partial(_small, scene))
+    scene.as_superuser("DROP INDEX plays_reference")
+    scene.as_superuser(
+        f"INSERT INTO plays SELECT i, 'content-' || i % 3000, 'Content-' || i FROM generate_series({first},"
+        f" {first + rows}) AS i"
+    )
+
+
+def _small(scene: Scene) -> None:
+    scene.as_superuser("TRUNCATE plays")
+    scene.as_superuser("DROP INDEX IF EXISTS plays_reference")
+    scene.as_superuser(f"INSERT INTO plays {patient.PLAYS}")
+    scene.as_superuser(f"CREATE INDEX {patient.PLAYS_INDEX}")
+    scene.as_superuser("VACUUM (ANALYZE) plays")
+
+
+def _query_id(scene: Scene, text: str) -> str | None:
+    rows = scene.as_superuser(
+        "SELECT query_id FROM pg_stat_activity WHERE application_name = 'web-app' AND query_id IS NOT NULL"
+        f" AND query LIKE '%{text}%' LIMIT 1"
+    )
+    return str(rows[0][0]) if rows else None
+
+
+@fault("L02", "table locked again and again", scaled=QUICK)
+def table_locked(scene: Scene, *, application: str = "nightly-recount", like: int = 26) -> None:
+    """A batch locks the table against writes for a while each time; what writes waits, what reads does not."""
+    child = scene.child(
+        CLIENTS_MODULE,
+        {"act": "hold_lock", "dsn": scene.sandbox.dsn("worker"), "application": application, "table": "content",
+         "seconds": _seconds(scene, 3)},
+    )  # fmt: skip
+    scene.production.change(weights={"like": like})
+    scene.production.fill_window()
+    scene.name("L02", child.greeting["pid"], application)
+
+
+@fault("L03", "connections held while nothing runs", scaled=QUICK)
+def pool_used_up(scene: Scene) -> None:
+    """Each request keeps its connection while it works elsewhere: the pool is empty, the database idles."""
+    scene.production.change(hold_connection_seconds=0.17)
+    scene.production.fill_window()
+    scene.name("L03", "P11")
+
+
+@fault("L05", "event loop blocked", scaled=QUICK)
+def loop_blocked(scene: Scene) -> None:
+    """Something synchronous keeps the application's only thread, again and again: everything waits for it."""
+    scene.production.change(block_seconds=_seconds(scene, 1.6))
+    scene.production.fill_window()
+
+
+@fault("L08", "vendor answers slowly", scaled=QUICK)
+def vendor_sleeps(scene: Scene) -> None:
+    """Stripe sleeps before it answers, twice as long as a request may take; its status page says nothing."""
+    scene.production.vendor_fails("stripe", delay_seconds=_seconds(scene, 2))
+    scene.production.change(vendor_seconds=_seconds(scene, 2) + 5)
+    scene.production.fill_window()
+    scene.name("L08", _HOST)
+
+
+@fault("L09", "more requests than the instances can answer", scaled=QUICK)
+def response_surge(scene: Scene, *, times: int = 4) -> None:
+    """Four times as many people as before: requests queue before the instances, and are answered late."""
+    backlog = int(_seconds(scene, 1.8) / WORK_SECONDS)
+    scene.production.change(
+        requests_per_second=REQUESTS_PER_SECOND * times, clients=CLIENTS * times, backlog=max(8, backlog)
+    )
+    scene.grow_older_than(_seconds(scene, 2))
+    scene.production.fill_window()
+
+
+@fault("L10", "statements in a loop", scaled=QUICK)
+def statements_in_a_loop(scene: Scene, *, browse: int = 10) -> None:
+    """A list that used to be one statement asks for each of its items by itself, over and over."""
+    # The statistics have a past like the access log: the usual mix of what is asked of the two tables.
+    for table, key, times in (("content", "'content-' || 1 + g % 3000", 30_000), ("plays", "1 + g % 3000", 1500)):
+        scene.as_superuser(
+            f"SELECT count(*) FROM generate_series(1, {times}) g CROSS JOIN LATERAL"
+            f" (SELECT FROM {table} WHERE id = {key} OFFSET 0) x"
+        )
+    scene.production.change(
+        statements_in_a_loop=int(1.7 * scene.threshold("threshold_ms", 1000)), weights={"browse": browse}
+    )
+    scene.production.fill_window()
+
+
+@fault("L11", "Redis busy with long scripts", scaled=QUICK)
+def redis_busy(scene: Scene, *, name: str = "nightly-ranking", feed: int = 30) -> None:
+    """Somebody runs long scripts in Redis, that answers nobody meanwhile."""
+    scene.production.change(weights={"feed": feed})
+    scene.undo(partial(_forget_slow_commands, scene))
+    scene.child(
+        CLIENTS_MODULE,
+        {"act": "long_scripts", "url": scene.sandbox.settings()["redis"]["url"], "name": name,
+         "seconds": _seconds(scene, 3)},
+    )  # fmt: skip
+    scene.production.fill_window()
+    scene.name("L11", "EVAL")
+
+
+def _forget_slow_commands(scene: Scene) -> None:
+    with scene.sandbox.redis() as redis:
+        redis.slowlog_reset()
+
+
+@fault("L13", "one slow instance", scaled=QUICK)
+def slow_instance(scene: Scene, *, instance: str = "web-2") -> None:
+    """One instance of four takes twice as long as a request may; the others, of the same release, are well."""
+    scene.production.change(slownesses=[{"instance": instance, "seconds": _seconds(scene, 2)}])
+    scene.production.fill_window()
+    scene.name("L13", instance)
+
+
+@fault("L15", "slower release", scaled=QUICK)
+def slower_release(scene: Scene, *, instances: tuple[str, ...] = ("web-3", "web-4")) -> None:
+    """Half of the instances run a new release that is slow, and the old one goes on beside it."""
+    production = scene.production
+    production.deploy(_SHA, ref=f"v{NEXT_RELEASE.partition('@')[2]}", description="Recommendations")
+    production.change(
+        releases=dict.fromkeys(instances, NEXT_RELEASE),
+        slownesses=[{"release": NEXT_RELEASE, "seconds": _seconds(scene, 2)}],
+    )
+    production.fill_window()
+    scene.name("L15", NEXT_RELEASE)
+
+
+@fault("L17", "dead rows kept by an old snapshot", scaled=QUICK)
+def dead_rows(scene: Scene, *, rows_per_ms: int = 7000, search: int = 14, application: str = "yearly-report") -> None:
+    """A table is worked off like a queue while a report holds its snapshot: every look passes all the dead rows."""
+    rows = int(rows_per_ms * scene.threshold("threshold_ms", 1000))
+    _large(scene, rows, first=-rows - 10)
+    holder = scene.session("worker", application)
+    holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    holder.execute("SELECT count(*) FROM content")
+    scene.as_superuser("DELETE FROM plays WHERE id < 0")
+    scene.production.change(
+        requests_per_second=0.7 * REQUESTS_PER_SECOND, search_oldest=True, weights={"search": search}
+    )
+    scene.production.fill_window()
+    scene.name("L17", "plays", holder.info.backend_pid)
+
+
+@fault("insufficient:slow", "a few slow requests", expects=(), outcomes=("insufficient_data",), runbooks=(RUNBOOK,),
+       scaled=QUICK)  # fmt: skip
+def few_slow_requests(scene: Scene, *, requests: int = 20) -> None:
+    """So little traffic that slow requests are no percentile."""
+    rate = requests / (60 * scene.threshold("rate_minutes", 5))
+    scene.production.change(
+        requests_per_second=rate, uploads_per_second=0, slownesses=[{"seconds": _seconds(scene, 2)}]
+    )
+    scene.production.fill_window()
+
+
+@handicap("no_durations", "the access log carries no durations", tried_with="L08", unknown=("traffic",))
+def no_durations(scene: Scene) -> None:
+    """Without durations nobody knows what is slow, whatever else is seen."""
+    scene.settings.setdefault("traffic", {})["fields"] = {"duration_ms": "took_nothing"}
+
+
+@handicap("no_spans", "the access log tells no time of a vendor's own", tried_with="L08", blinds=False)
+def no_spans(scene: Scene) -> None:
+    """Where the log says nothing, our own look at the host has to."""
+    scene.settings.setdefault("traffic", {})["fields"] = {"upstream_response_time": "took_nothing"}
+
+
+@handicap("no_database_login", "the database refuses the diagnosing role", tried_with="L01", unknown=("postgresql",))
+def no_database_login(scene: Scene) -> None:
+    """Which route is slow is seen, and not why."""
+    dsn = scene.sandbox.dsn("monitor")
+    before, _, after = dsn.rpartition("@")
+    scene.settings.setdefault("postgres", {})["dsn"] = f"{before.rpartition(':')[0]}:wrong@{after}"

@@ -324,6 +324,14 @@ def test_an_image_that_the_alert_names_is_a_false_alarm(how: dict[str, Any]) -> 
     assert "nobody can write" in findings.symptom.label
 
 
+def test_wal_that_grows_within_its_limits_fills_nothing() -> None:
+    machine = Machine(wal_pace=40e6, disks=[disk(used=60 * GB)])
+    assert run(machine).outcome == "healthy"
+    machine.slots, machine.slot_pace = [slot(retained=4e8)], 40e6
+    findings = run(machine)
+    assert (found(findings), findings.symptom.breached) == (["D02"], True)
+
+
 def test_a_slot_that_grew_between_two_looks_only_grows() -> None:
     machine = Machine(slots=[slot(retained=4e8)])
     readings = machine.readings()

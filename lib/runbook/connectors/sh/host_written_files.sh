@@ -14,7 +14,7 @@ host_written_files() {
   {
     printf '%s\n' "$found" | sed 's/^/open\t/'
     printf '%s\n' "$found" | grep -v '^hidden' | cut -f 1 | xargs stat -L -c 'stat	%F	%s	%b	%Y	%n' -- 2>/dev/null |
-      grep '^stat	regular' | sort -t '	' -k 5,5nr | head -n 400
+      grep '^stat	regular' | sort -t '	' -k 5,5nr -k 3,3nr | head -n 400
     printf '%s\n' "$found" | grep -v '^hidden' | cut -f 2 | sort -u | sed "s|.*|$1/&/cmdline|" |
       xargs head -c 300 /dev/null 2>/dev/null | tr '\000\t' '  ' | sed 's/^/text\t/'
   } | awk -F '\t' '

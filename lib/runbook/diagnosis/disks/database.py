@@ -69,6 +69,14 @@ class Database:
         sizes = ((moment(r.measured_at), {"wal": number(r.rows[0].get("wal_bytes"))}) for r in looks)
         return paces_of(sizes).get("wal", 0.0)
 
+    @property
+    def unbounded_wal_pace(self) -> float:
+        """The same, of WAL that its settings do not bound: somebody keeps it, or it is beyond them already."""
+        size, usual = (number(self.wal.get("wal_bytes")) if self.wal else None), self.usual_wal_bytes
+        failing = self.wal is not None and self.wal.get("archiver_failing") is True
+        beyond = size is not None and usual is not None and size > usual
+        return self.wal_pace if self.idle_slot is not None or failing or beyond else 0.0
+
     @cached_property
     def usual_wal_bytes(self) -> float | None:
         """What the settings allow the WAL to be."""

@@ -166,7 +166,11 @@ class Facts:
     def source_pace(self, key: Key) -> float:
         """Growth that was seen in files, and in the database, of that filesystem."""
         grown = sum(f.pace for f in self.files.growing(key) if f.kind not in ("wal", "spill", "relation"))
-        for role, pace in (("wal", self.database.wal_pace), ("spill", self._spilling), ("data", self._growing)):
+        for role, pace in (
+            ("wal", self.database.unbounded_wal_pace),
+            ("spill", self._spilling),
+            ("data", self._growing),
+        ):
             if self.database.place(role) == key:
                 grown += pace
         return grown

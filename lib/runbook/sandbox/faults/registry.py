@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 #: Places that an ordinary user's PATH leaves out.
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-_DATABASE_MODULES = ("sessions", "locks", "limits", "clients", "poolers")
-"""Faults of these need the patient alone; those of the others an application."""
+_DATABASE_MODULES = ("sessions", "locks", "limits", "clients", "poolers", "disks")
+"""Faults of these need the patient alone, or the machine; those of the others an application."""
 
 #: Sizes of faults in a compound, where the usual ones would not fit into the slots together.
 COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {

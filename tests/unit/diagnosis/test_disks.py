@@ -301,6 +301,14 @@ def test_files_that_are_open_or_young_are_not_left_over() -> None:
     assert verdict(run(machine), "D09").tier == "excluded"
 
 
+def test_old_files_are_deleted_only_below_a_configured_directory() -> None:
+    machine = left_over()
+    assert [a.kind for a in run(machine).actions] == ["files.delete_temporary"]
+    machine.places = []
+    [action] = run(machine).actions
+    assert (action.kind, "delete" in action.by_hand) == ("files.ask_owner", False)
+
+
 def test_files_of_a_job_that_still_runs_are_not_confirmed_to_be_left_over() -> None:
     machine = left_over()
     machine.active = [{"id": "1", "processed_at": "2026-02-25T03:00:00+00:00"}]

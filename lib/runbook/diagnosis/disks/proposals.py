@@ -233,7 +233,13 @@ def _left(verdict: Verdict, facts: Facts) -> list[Action]:
     tmp = facts.files.configured.tmp
     allowed = [p for p in paths if any(words.beneath(p, t) for t in tmp)]
     if not allowed:
-        return []
+        return [
+            _action(
+                "D09", "files.ask_owner", "Ask whose these are: they lie in no directory that workers.tmp_paths allows",
+                "\n".join(f"ls -l {shlex.quote(p)}" for p in paths), undo="nothing is changed", needs="owner of the files",
+                targets=[{"host": verdict.details.get("host"), "path": p} for p in paths],
+            )
+        ]  # fmt: skip
     commands = "\n".join(
         f"[ ! -L {q} ] && ! fuser -s {q} && find {q} -maxdepth 0 -xdev -type f -mmin +{int(hours * 60)} -delete"
         for q in map(shlex.quote, allowed)

@@ -23,10 +23,15 @@ SMALL_BYTES = 256 * MIB
 
 
 def _share(facts: Facts, claim: Claim) -> float:
-    """Share of a matter that is one on any disk: of what is too much there, all of it where nothing is short."""
+    """Share of a matter that is one on any disk: of what is too much there, all of it where nothing is short.
+
+    Half where nobody knows how full that disk is.
+    """
     one = facts.of(claim.key)
-    if one is None or not facts.is_short(one):
-        return max(0.5, facts.share(claim, abnormal=True))
+    if one is None:
+        return 0.5
+    if not facts.is_short(one):
+        return 1.0
     return facts.share(claim, abnormal=True)
 
 

@@ -236,7 +236,7 @@ def _left(verdict: Verdict, facts: Facts) -> list[Action]:
         return [
             _action(
                 "D09", "files.ask_owner", "Ask whose these are: they lie in no directory that workers.tmp_paths allows",
-                "\n".join(f"ls -l {shlex.quote(p)}" for p in paths), undo="nothing is changed", needs="owner of the files",
+                "\n".join(f"ls -l {shlex.quote(p)}" for p in paths), undo="nothing is changed", needs="their owner",
                 targets=[{"host": verdict.details.get("host"), "path": p} for p in paths],
             )
         ]  # fmt: skip

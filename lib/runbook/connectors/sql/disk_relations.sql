@@ -1,4 +1,4 @@
--- The largest relations of this database. A relation that somebody has locked exclusively keeps its estimate (relpages,
+-- The largest relations of this database. A relation that is locked exclusively keeps its estimate (relpages,
 -- which is 0 until the first VACUUM or ANALYZE), so that this never waits.
 WITH r AS (
   SELECT c.oid, c.relkind, c.relpages::bigint * current_setting('block_size')::int AS estimated_bytes,

@@ -170,3 +170,9 @@ def test_a_list_of_open_files_that_broke_off_is_not_taken_for_none() -> None:
         argv = shell.script_argv("broken", shell.with_functions(f"true | {text}"))
         found = shell.interpreted(shell.execute(argv, limit_seconds=15))
         assert "could not be listed" in found.partial, text
+
+
+def test_a_host_that_tells_no_filesystem_at_all_broke_off_and_has_none_that_is_known(tmp_path: Path) -> None:
+    (tmp_path / "mounts").write_text("")
+    reading = Host(Context(), Workers(hosts=["local"]), proc=str(tmp_path)).disk()
+    assert (reading.state, reading.known) == ("partial", False)

@@ -288,8 +288,8 @@ def test_a_deleted_file_that_is_held_open_is_found_with_its_holder(tmp_path: Pat
             writers = {r["path"]: r["writer_pid"] for r in host().log_files([str(tmp_path)]).rows}
             assert writers == {str(path): child.pid}
             path.unlink()
-            rows = [r for r in host().deleted_files().rows if r["pid"] == child.pid]
-            assert [r["path"] for r in rows] == [str(path)]
+            rows = [r for r in host().deleted_files().rows if r["path"] == str(path)]
+            assert [r["pid"] for r in rows] == [child.pid]
             assert rows[0]["bytes"] >= 3_000_000
         finally:
             child.kill()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from runbook.errors import SandboxError
@@ -54,18 +55,28 @@ _LIVELY = frozenset({"requests_left", "charges", "assets", "uploads", "deliverie
 def snapshot(sandbox: Sandbox) -> Snapshot:
     """What the sandbox looks like now.
 
-    The patient's sessions, waits, prepared transactions, settings, limits, relations and slots; with an application
-    also its stage, worker, queue, bad uploads, what guards its bucket, and how its vendors fare.
+    What is mounted in it; the patient's sessions, waits, prepared transactions, settings, limits, relations and slots;
+    with an application also its stage, worker, queue, bad uploads, what guards its bucket, and how its vendors fare.
     """
     asked = dict(_QUERIES)
-    found: dict[str, frozenset[str]] = {}
+    found = {"mount": frozenset(_mounts_below(sandbox.directory))}
     if sandbox.has_application:
         asked["upload"] = _UPLOADS
-        found = _of_application(sandbox)
+        found |= _of_application(sandbox)
     with sandbox.superuser() as connection:
         for kind, query in asked.items():
             found[kind] = frozenset(str(row[0]) for row in connection.execute(query.encode()).fetchall())
     return found
+
+
+def _mounts_below(directory: Path) -> Iterator[str]:
+    """Mount points in the sandbox's directory, where it has none of its own."""
+    beneath = f"{directory.resolve()}/"
+    mounts = Path("/proc/mounts")
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines() if mounts.exists() else ():
+        point = line.split(" ")[1]
+        if point.startswith(beneath):
+            yield point
 
 
 def _of_application(sandbox: Sandbox) -> dict[str, frozenset[str]]:

@@ -78,7 +78,7 @@ class Walk(Connector):
             What the checker asks; empty = ``app.ready_url``, else ``health_url``, else ``live_url``, else the public
             address itself.
         instance
-            One to look at first, of a host that the settings know; empty = those of the settings.
+            The one of ``app.instances`` to look at first; others are not asked.
         """
         stops = list(stops_of(self._section, url, instance))
         query = " · ".join(dict.fromkeys(f"GET {shown(stop.url)}" for stop in stops))[:500] or "GET"
@@ -124,8 +124,9 @@ def stops_of(section: App, url: str = "", instance: str = "") -> Iterator[Stop]:
 
 
 def _inside(section: App, checked: str, instance: str) -> Iterator[Stop]:
-    own = [instance] if _is_ours(section, instance) else []
-    instances = list(dict.fromkeys([*own, *section.instances]))[:MAX_INSTANCES]
+    # The one that is named comes first; one that the settings do not know may be anybody's, or another service's port.
+    ordered = sorted(dict.fromkeys(section.instances), key=lambda one: instance not in (one, host_and_port(one)))
+    instances = ordered[:MAX_INSTANCES]
     if not instances:
         return
     asked = {"check": checked} if checked else {}
@@ -136,19 +137,6 @@ def _inside(section: App, checked: str, instance: str) -> Iterator[Stop]:
         kind = one.kind if asked else "check"
         plain = one.url.startswith("https:") and not any(i.startswith("https:") for i in instances)
         yield Stop(vantage="inside", endpoint=kind, url=one.url, instance=one.instance, or_plain=plain)
-
-
-def _is_ours(section: App, instance: str) -> bool:
-    """Whether the settings know the host of an instance; one that they do not know may come from anybody's alert."""
-    known = [section.ready_url, section.health_url, section.live_url, section.public_url, *section.instances]
-    return "://" not in instance and _host(instance) in {_host(one) for one in known if one} - {""}
-
-
-def _host(address: str) -> str:
-    try:
-        return urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _at_public(checked: str, public: str) -> str:

@@ -228,15 +228,15 @@ def test_an_instance_behind_what_ends_the_tls_is_asked_without() -> None:
     assert (inside["layer"], inside["url"]) == ("", f"http://127.0.0.1:{port}/ready")
 
 
-def test_an_instance_of_an_alert_is_asked_only_on_a_host_that_the_settings_know() -> None:
-    app = App(ready_url="http://10.0.0.9/ready", instances=["10.0.0.1:3000"])
+def test_an_instance_of_an_alert_only_orders_those_of_the_settings() -> None:
+    app = App(ready_url="http://10.0.0.9/ready", instances=["10.0.0.1:3000", "http://10.0.0.2:3000"])
 
     def inside(named: str) -> list[str]:
         return [s.instance for s in stops_of(app, "", named) if s.vantage == "inside"]
 
-    assert inside("10.0.0.1:3001") == ["10.0.0.1:3001", "10.0.0.1:3000"]
-    for stranger in ("169.254.169.254:80", "http://169.254.169.254/", "evil.example:80", "[", "", "10.0.0.1.evil:1"):
-        assert inside(stranger) == ["10.0.0.1:3000"]
+    assert inside("10.0.0.2:3000") == ["10.0.0.2:3000", "10.0.0.1:3000"]
+    for stranger in ("10.0.0.1:9100", "169.254.169.254:80", "http://169.254.169.254/", "evil.example:80", "[", ""):
+        assert inside(stranger) == ["10.0.0.1:3000", "10.0.0.2:3000"]
 
 
 def test_nothing_configured_is_said_and_asks_nobody() -> None:

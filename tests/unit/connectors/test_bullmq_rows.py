@@ -22,6 +22,9 @@ def test_no_job_breaks_a_reading(fields: dict[str, str]) -> None:
     assert rows.active_row("1", fields, 100, 0.0)["id"] == "1"
     assert rows.failed_row("1", fields)["id"] == "1"
     assert rows.completed_row("1", fields)["id"] == "1"
+    assert rows.waiting_row("1", fields, "wait", 0.0)["id"] == "1"
+    assert rows.delayed_row("1", fields, 0.0, 0.0)["id"] == "1"
+    assert rows.parent_row("1", fields, 3, 0.0)["children_left"] == 3
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,38 @@ def test_workers_are_those_of_this_queue_and_unknown_where_names_are_hidden(
 ) -> None:
     clients = None if names is None else [{"id": "1", "name": name} for name in names]
     assert rows.workers(clients, "bull:eA==")["workers"] == workers
+
+
+@pytest.mark.parametrize(
+    ("fields", "there"),
+    [({"name": "a", "timestamp": "1"}, True), ({"processedOn": "1"}, False), ({}, False), (None, None)],
+)
+def test_a_hash_is_there_gone_or_unknown(fields: dict[str, str] | None, there: bool | None) -> None:
+    assert rows.waiting_row("1", fields, "wait", 0.0)["has_hash"] is there
+    assert rows.fields_of(ValueError("NOPERM")) is None
+
+
+def test_a_delayed_job_is_due_by_its_score() -> None:
+    row = rows.delayed_row("1", {}, 61_000 * rows.DELAY_SHIFT + 7, 121_000.0)
+    assert (row["due_at"], row["overdue_seconds"]) == ("1970-01-01T00:01:01.000+00:00", 60.0)
+
+
+def test_members_come_with_their_scores() -> None:
+    assert rows.with_scores(["a", "1.5", "b", "2"]) == [("a", 1.5), ("b", 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("looked", "child", "seen"),
+    [
+        ({"bull:q:1": ["170", "no such picture"], "bull:q:2": [None, None]}, "bull:q:1", 2),
+        ({"bull:q:1": ["170", None]}, None, 1),  # it completed
+        ({"bull:q:1": [None, "tried again"]}, None, 1),  # it failed once, and is tried again
+        ({}, None, 0),
+        ({"bull:q:1": PermissionError()}, None, 0),
+    ],
+)
+def test_a_child_failed_for_good_when_it_ended_with_a_reason(
+    looked: dict[str, Any], child: str | None, seen: int
+) -> None:
+    told = rows.failed_child(looked)
+    assert (told["failed_child"], told["children_seen"]) == (child, seen)

@@ -124,6 +124,7 @@ def test_the_checks_within_are_named_with_what_they_said() -> None:
         ({"status": "ok", "pool": {"active": 0, "limit": 5}}, {"used": 0, "size": 5}),
         ({"status": "ok", "checks": {"db": [{"status": "pass", "details": {"inUse": 1, "max": 2}}]}}, None),
         ({"status": "ok", "details": {"database": {"status": "up", "in_use": 1, "max": 2}}}, {"used": 1, "size": 2}),
+        ({"pool": {"used": 4, "size": 4, "waiting": 7}}, {"used": 4, "size": 4, "waiting": 7}),
         ({"status": "ok", "disk": {"used": 4, "size": 20}}, None),
         ({"status": "ok", "database": {"used": True, "size": 20}}, None),
     ],

@@ -22,7 +22,7 @@ from tests.support import wait_until
 
 FIELDS = {
     "time", "method", "path", "status", "duration_ms", "bytes", "client", "user", "release", "instance", "upstream",
-    "upstream_status", "upstream_connect_time",
+    "upstream_status", "upstream_connect_time", "upstream_response_time",
 }  # fmt: skip
 
 
@@ -81,6 +81,7 @@ def test_calls_to_the_vendor_are_told_with_its_host_and_answer(application: Sand
     assert calls
     assert {(c["upstream"], c["upstream_status"], c["status"]) for c in calls} == {("api.stripe.com", 200, 201)}
     assert all(c["upstream_connect_time"] is not None for c in calls)
+    assert all(0 < 1000 * c["upstream_response_time"] < c["duration_ms"] for c in calls)
 
 
 def test_the_log_has_a_past_as_busy_as_the_present(application: Sandbox) -> None:

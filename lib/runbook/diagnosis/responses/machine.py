@@ -115,10 +115,10 @@ def memory(facts: Facts) -> Cause:
 
 
 def _memory_details(facts: Facts, *, short: bool) -> dict[str, Any]:
-    """What the runbook of memory finds in the same readings; where that is nothing, thrashing or a full heap."""
+    """What the runbook of memory finds in the same readings; where that is nothing, thrashing, or just memory."""
     found = memory_room.finding(facts.readings)
     systems = facts.systems
-    told = {"refers_to": found.cause if found is not None else "M10" if short else "M01",
+    told = {"refers_to": found.cause if found is not None else "M10" if short else "M",
             "pressure_percent": systems.pressure("memory", "full"),
             "collecting": systems.rate("gc_seconds_total")}  # fmt: skip
     return {key: item for key, item in told.items() if item is not None}

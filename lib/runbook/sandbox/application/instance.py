@@ -19,7 +19,7 @@ WORK_SECONDS = 0.025
 _BROWSE = "SELECT id, title FROM content WHERE status = 'READY' ORDER BY \"createdAt\" DESC LIMIT 20"
 _SHOW = 'SELECT id, title, "mediaUrl", "createdAt" FROM content WHERE id = %s'
 _SEARCH = "SELECT id, content_id FROM plays WHERE lower(reference) = %s LIMIT 20"
-_OLDEST = "SELECT id, content_id FROM plays ORDER BY id LIMIT 1"
+_OLDEST = "SELECT id, content_id FROM plays ORDER BY lower(reference) LIMIT 1"
 _LIKE = "UPDATE content SET title = title WHERE id = %s"
 
 

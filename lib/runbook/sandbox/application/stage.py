@@ -74,7 +74,7 @@ class Stage(BaseModel):
     slownesses: tuple[Slowness, ...] = ()
     #: Statements that a list of content runs one by one, where one would do.
     statements_in_a_loop: int = 0
-    #: A search takes the oldest play first, as one takes from a queue.
+    #: A search takes what stands first, as one takes from a queue.
     search_oldest: bool = False
     #: How long a request keeps its connection to the database after its statement, seconds.
     hold_connection_seconds: float = 0.0

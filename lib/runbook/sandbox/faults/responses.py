@@ -5,6 +5,8 @@ How slow they make them follows the threshold in force, so that each is a fault 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import partial
 
 from runbook.sandbox import patient
@@ -20,6 +22,9 @@ QUICK = {"rate_minutes": 0.08, "threshold_ms": 150, "min_requests": 100, "calls_
 _HOST = "api.stripe.com"
 _SHA = "b81f0c7729de4413a5c06bb3fe92d1b75ac3e048"
 _SEARCH = "lower(reference)"
+_PLAY = "SELECT i, 'content-' || abs(i) % 3000, 'Content-' || i"
+_STEPS = 8
+"""So often a table is made larger, at most."""
 
 
 def _seconds(scene: Scene, times: float) -> float:
@@ -28,9 +33,14 @@ def _seconds(scene: Scene, times: float) -> float:
 
 
 @fault("L01", "index dropped on a large table", scaled=QUICK)
-def index_dropped(scene: Scene, *, rows_per_ms: int = 5000, search: int = 14) -> None:
+def index_dropped(scene: Scene, *, rows: int = 600_000, search: int = 14) -> None:
     """Somebody drops the index that a search needs, and the table is large: it is read in whole, every time."""
-    _large(scene, int(rows_per_ms * scene.threshold("threshold_ms", 1000)), first=10_000)
+    _without_index(scene)
+
+    def grow(begin: int, count: int) -> None:
+        scene.as_superuser(f"INSERT INTO plays {_PLAY} FROM generate_series({begin}, {begin + count - 1}) AS i")
+
+    _until_slow(scene, "SELECT id FROM plays WHERE lower(reference) = 'nobody'", grow, rows)
     scene.as_superuser("ANALYZE plays")
     scene.production.change(requests_per_second=0.7 * REQUESTS_PER_SECOND, weights={"search": search})
     query_id = scene.wait_until(partial(_query_id, scene, _SEARCH), "the search to run")
@@ -38,19 +48,35 @@ def index_dropped(scene: Scene, *, rows_per_ms: int = 5000, search: int = 14) ->
     scene.name("L01", query_id, "plays")
 
 
-def _large(scene: Scene, rows: int, *, first: int) -> None:
-    """Take the index of ``plays`` away and give it so many rows more, numbered from ``first``; healing undoes both."""
+def _without_index(scene: Scene) -> None:
+    """Take the index of ``plays`` away, and workers that would help; all is as it was when the fault heals."""
     scene.production.change()  # its logs are cut back after the table is what it was
     scene.undo(partial(_small, scene))
     scene.as_superuser("DROP INDEX plays_reference")
-    scene.as_superuser(
-        f"INSERT INTO plays SELECT i, 'content-' || i % 3000, 'Content-' || i FROM generate_series({first},"
-        f" {first + rows}) AS i"
-    )
+    scene.as_superuser("ALTER TABLE plays SET (parallel_workers = 0)")
+
+
+def _until_slow(scene: Scene, statement: str, grow: Callable[[int, int], None], rows: int) -> None:
+    """Have ``grow`` add rows until the statement takes longer than a request may, on this machine, at its best."""
+    wanted, begin = _seconds(scene, 1.4), 10_000
+    for _ in range(_STEPS):
+        grow(begin, rows)
+        begin += rows
+        took = min(_timed(scene, statement) for _ in range(3))
+        if took >= wanted:
+            return
+        rows = int((begin - 10_000) * min(3.0, max(0.2, 1.2 * wanted / took - 1)))
+
+
+def _timed(scene: Scene, statement: str) -> float:
+    began = time.perf_counter()
+    scene.as_superuser(statement)
+    return time.perf_counter() - began
 
 
 def _small(scene: Scene) -> None:
     scene.as_superuser("TRUNCATE plays")
+    scene.as_superuser("ALTER TABLE plays RESET (parallel_workers)")
     scene.as_superuser("DROP INDEX IF EXISTS plays_reference")
     scene.as_superuser(f"INSERT INTO plays {patient.PLAYS}")
     scene.as_superuser(f"CREATE INDEX {patient.PLAYS_INDEX}")
@@ -169,14 +195,21 @@ def slower_release(scene: Scene, *, instances: tuple[str, ...] = ("web-3", "web-
 
 
 @fault("L17", "dead rows kept by an old snapshot", scaled=QUICK)
-def dead_rows(scene: Scene, *, rows_per_ms: int = 7000, search: int = 14, application: str = "yearly-report") -> None:
+def dead_rows(scene: Scene, *, rows: int = 150_000, search: int = 14, application: str = "yearly-report") -> None:
     """A table is worked off like a queue while a report holds its snapshot: every look passes all the dead rows."""
-    rows = int(rows_per_ms * scene.threshold("threshold_ms", 1000))
-    _large(scene, rows, first=-rows - 10)
+    scene.production.change()
+    scene.undo(partial(_small, scene))
     holder = scene.session("worker", application)
     holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     holder.execute("SELECT count(*) FROM content")
-    scene.as_superuser("DELETE FROM plays WHERE id < 0")
+
+    def work_off(begin: int, count: int) -> None:
+        # They stand before all others in the index, and everywhere in the table.
+        play = "SELECT i, 'content-1', 'Aged-' || md5(i::text)"
+        scene.as_superuser(f"INSERT INTO plays {play} FROM generate_series({-begin - count + 1}, {-begin}) AS i")
+        scene.as_superuser("DELETE FROM plays WHERE id < 0")
+
+    _until_slow(scene, "SELECT id, content_id FROM plays ORDER BY lower(reference) LIMIT 1", work_off, rows)
     scene.production.change(
         requests_per_second=0.7 * REQUESTS_PER_SECOND, search_oldest=True, weights={"search": search}
     )

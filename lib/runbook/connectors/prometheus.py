@@ -23,6 +23,19 @@ MAX_POINTS = 11_000
 """Prometheus refuses a range of more steps."""
 SESSIONS = "sum by (instance) (pg_stat_database_numbackends) or sum by (instance) (pg_stat_activity_count)"
 """Sessions of a PostgreSQL server as postgres_exporter counts them, one series a server."""
+_REAL = 'fstype!~"tmpfs|ramfs|devtmpfs|overlay|nsfs|fuse.lxcfs|rootfs"'
+_MEASURES = {
+    "size": f"node_filesystem_size_bytes{{{_REAL}}}",
+    "free": f"node_filesystem_free_bytes{{{_REAL}}}",
+    "available": f"node_filesystem_avail_bytes{{{_REAL}}}",
+    "available_before": f"node_filesystem_avail_bytes{{{_REAL}}} offset 1h",
+    "least_available": f"min_over_time(node_filesystem_avail_bytes{{{_REAL}}}[1h])",
+    "inodes": f"node_filesystem_files{{{_REAL}}}",
+    "inodes_free": f"node_filesystem_files_free{{{_REAL}}}",
+    "read_only": f"node_filesystem_readonly{{{_REAL}}}",
+}
+FILESYSTEMS = " or ".join(f'label_replace({text}, "measure", "{name}", "", "")' for name, text in _MEASURES.items())
+"""Filesystems as node_exporter counts them, now and an hour ago: a series a filesystem and ``measure``."""
 WEEKS = 8
 _SAMPLE = "10m"
 _SAMPLES_A_WEEK = 7 * 24 * 6
@@ -79,6 +92,29 @@ class Prometheus(HttpConnector):
             return Fetched(value=[found[state] for state in sorted(found)])
 
         return self.gather("queue_metrics", shown(path, {"query": asked["most"]}), take, limit_seconds=10)
+
+    def filesystems(self, at: datetime | None = None) -> Reading:
+        """``disk_history``: a row for each filesystem and ``measure`` (see :data:`FILESYSTEMS`), at one time (now)."""
+        return self.query("disk_history", FILESYSTEMS, at)
+
+    def alert_rules(self, name: str, about: str) -> Reading:
+        """Alerting rules whose expression contains ``about``: ``{name, query, for_seconds, severity}``."""
+        params = {"type": "alert"}
+        path = "/api/v1/rules"
+
+        def take(exchange: Exchange) -> Fetched:
+            groups = as_rows(_grouped(exchange.get(path, params).object))
+            rules = [rule for group in groups for rule in as_rows(group.get("rules") or [])]
+            return Fetched(
+                value=[
+                    {"name": rule.get("name"), "query": rule.get("query"), "for_seconds": number(rule.get("duration")),
+                     "severity": inside(rule, "labels", "severity")}
+                    for rule in rules
+                    if about in str(rule.get("query") or "")
+                ][:MAX_ROWS]
+            )  # fmt: skip
+
+        return self.gather(name, shown(path, params), take)
 
     def weekly_peaks(self, promql: str = SESSIONS) -> Reading:
         """``trend``: the peak of each of the last weeks, oldest first, and how it grew.
@@ -142,6 +178,13 @@ def _data(value: dict[str, Any]) -> dict[str, Any]:
     if "result" not in data:
         raise Malformed("an answer of Prometheus has a result")
     return data
+
+
+def _grouped(value: dict[str, Any]) -> Any:
+    data = as_object(value.get("data"))
+    if "groups" not in data:
+        raise Malformed("an answer of Prometheus has groups of rules")
+    return data["groups"]
 
 
 def _fetched(value: dict[str, Any]) -> Fetched:

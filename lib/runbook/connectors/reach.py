@@ -102,8 +102,8 @@ def reached(probe: Probe, now: Callable[[], datetime]) -> dict[str, Any]:
             row |= {"tcp_ms": _since(began), "address": connection.getpeername()[0]}
             if parts.scheme == "http":
                 return row | _answer(connection, parts, now)
-            verifying, began = _verifying(), time.perf_counter()
-            with verifying.wrap_socket(connection, server_hostname=host) as secure:
+            trusted, began = verifying(), time.perf_counter()
+            with trusted.wrap_socket(connection, server_hostname=host) as secure:
                 row |= {"tls_ms": _since(began)}
                 certificate = secure.getpeercert() or {}
                 expires = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
@@ -129,7 +129,7 @@ def _broken(error: Exception, *, within_tls: bool, row: Mapping[str, Any]) -> di
     return {"tls": tls, "code": code or "CONNECTION", "reason": reason}
 
 
-def resolved(host: str, port: int) -> tuple[list[str], str]:
+def resolved(host: str, port: int, seconds: float = STEP_SECONDS) -> tuple[list[str], str]:
     """Addresses of a name, or why there are none. A resolver that hangs is left behind."""
     box: list[Any] = []
 
@@ -141,9 +141,9 @@ def resolved(host: str, port: int) -> tuple[list[str], str]:
 
     thread = threading.Thread(target=ask, name="resolve", daemon=True)
     thread.start()
-    thread.join(STEP_SECONDS)
+    thread.join(seconds)
     if not box:
-        return [], f"its name did not resolve within {STEP_SECONDS:g} s"
+        return [], f"its name did not resolve within {seconds:g} s"
     if isinstance(box[0], Exception):
         return [], connection_error(box[0])[1] or str(box[0])
     return list(dict.fromkeys(str(found[4][0]) for found in box[0])), ""
@@ -222,7 +222,7 @@ def _skew(date: str, now: datetime) -> float | None:
 
 
 @cache
-def _verifying() -> ssl.SSLContext:
+def verifying() -> ssl.SSLContext:
     """Trusts what this host trusts, and what browsers do: a slim image has no certificates of its own."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())

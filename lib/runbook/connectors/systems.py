@@ -6,6 +6,7 @@ would take. Only diagnosing credentials are known here.
 
 from __future__ import annotations
 
+import ipaddress
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from runbook.connectors.status_pages import StatusPages
     from runbook.connectors.stream import Stream
     from runbook.connectors.traffic import Traffic
+    from runbook.connectors.walk import Walk
     from runbook.settings import Settings
 
 
@@ -139,6 +141,27 @@ class Systems:
         return Health(self.context, self.settings.app)
 
     @cached_property
+    def walk(self) -> Walk:
+        """The way to the health endpoints, layer by layer."""
+        from runbook.connectors.walk import Walk
+
+        return Walk(self.context, self.settings.app)
+
+    def instance_host(self, *urls: str) -> Host:
+        """Facts of the hosts that the instances run on: those of ``workers.hosts``, and this one where one is here.
+
+        An instance is here when its address is loopback; ``urls`` are further addresses that are asked.
+        """
+        from runbook.connectors.host import Host
+        from runbook.connectors.hosts import LOCAL
+
+        section, app = self.settings.workers, self.settings.app
+        asked = [app.ready_url, app.health_url, app.live_url, app.public_url, *app.instances, *urls]
+        if LOCAL not in section.hosts and any(map(is_loopback, asked)):
+            section = section.model_copy(update={"hosts": [*section.hosts, LOCAL]})
+        return Host(self.context, section, progress=self._watched)
+
+    @cached_property
     def app_metrics(self) -> AppMetrics:
         """The application's own metrics endpoint."""
         from runbook.connectors.app_metrics import AppMetrics
@@ -207,3 +230,12 @@ class Systems:
 def clear(secret: SecretStr | None) -> str | None:
     """A secret as its system needs it."""
     return secret.get_secret_value() if secret is not None else None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a URL, or ``host:port``, points at this very host."""
+    try:
+        host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -22,6 +22,11 @@ class Readings:
         for reading in readings:
             self._series.setdefault(reading.name, []).append(reading)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the readings that were taken, in the order of their first."""
+        return list(self._series)
+
     def series(self, name: str) -> list[Reading]:
         """Every reading of that name, in the order in which they were taken."""
         return self._series.get(name, [])

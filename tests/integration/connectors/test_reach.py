@@ -39,9 +39,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def certificate(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[Certificate]:
     """Makes certificates of an authority that this process trusts."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    reach_module._verifying.cache_clear()
+    reach_module.verifying.cache_clear()
     yield authority.server
-    reach_module._verifying.cache_clear()
+    reach_module.verifying.cache_clear()
 
 
 def test_a_host_that_answers_is_well_and_its_certificate_has_days_left(certificate: Certificate) -> None:
@@ -77,7 +77,7 @@ def test_a_certificate_that_is_not_accepted_is_told_with_its_code_and_its_days(
 def test_an_authority_that_nobody_trusts_is_told(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
     context = certificate()
     monkeypatch.delenv("SSL_CERT_FILE")
-    reach_module._verifying.cache_clear()
+    reach_module.verifying.cache_clear()
     with web(says("ok"), context) as port:
         assert rows(f"h=https://localhost:{port}/")[0]["verify_code"] == 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook.diagnosis import memory, words
+from runbook.diagnosis import disks, memory, words
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.queues import signatures
 from runbook.diagnosis.queues.facts import Facts
@@ -132,8 +132,8 @@ def no_room(facts: Facts) -> Cause:
 
 
 def _stands_for(readings: Readings, by_memory: bool) -> str:
-    """The finding of the runbook of memory that it stands for; else the runbook itself, by its letter."""
-    found = memory.finding(readings) if by_memory else None
+    """The finding of the runbook of memory or of disks that it stands for; else that runbook itself, by its letter."""
+    found = memory.finding(readings) if by_memory else disks.finding(readings)
     return found.cause if found is not None else "M" if by_memory else "D"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from runbook import catalog, recording
 from runbook.catalog import Runbook
 from runbook.execution.execute import RunRequest, execute
+from runbook.execution.kernels import KernelPool
 from runbook.reporting.archive import READINGS, Archive
 from runbook.result import Reading
 from runbook.sandbox import Sandbox
@@ -27,7 +28,34 @@ from runbook.store.ids import new_run_id
 RECORDED = Path(__file__).parent / "unit" / "diagnosis" / "recorded"
 
 
-def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path) -> None:
+HOST_WIDE = ("disk", "written_files", "log_files", "deleted_files", "old_files", "large_files", "many_files",
+             "hidden_files", "disk_directories", "places", "local_uploads", "sockets_listening")  # fmt: skip
+"""Readings that list files, filesystems and sockets of the whole machine."""
+EVERYWHERE = ("/", "/dev/shm", "/var/log")
+
+
+def of_the_sandbox(readings: Sequence[Reading], directory: Path) -> list[Reading]:
+    """The readings without what else lies on this machine, and where it keeps its Python: that is nobody's business."""
+
+    def ours(name: str, row: Any) -> bool:
+        if row.get("reason"):  # of a host that could not be asked
+            return True
+        if name == "sockets_listening":
+            return str(row.get("command")).startswith(sys.prefix)
+        place = str(row.get("path") or row.get("directory") or row.get("mount") or "")
+        return place in EVERYWHERE or place == str(directory) or place.startswith(f"{directory}/")
+
+    kept = [
+        replace(r, value=[row for row in r.value if ours(r.name, row)])
+        if r.name in HOST_WIDE and isinstance(r.value, list) else r for r in readings
+    ]  # fmt: skip
+    lines = (recording.dump(reading) for reading in kept)
+    return recording.parse(
+        line.replace(sys.prefix, "/opt/app").replace(str(directory), "/srv/sandbox") for line in lines
+    )
+
+
+def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path, pool: KernelPool) -> None:
     """Inject ``fault``, run, keep the readings and the parameters."""
     planned = plan(fault, causes=runbook.causes)
     if lacking := planned.missing():
@@ -37,39 +65,33 @@ def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path) -> Non
         settings = sandbox.settings()
         for section, values in injected.settings.items():
             settings[section] = settings.get(section, {}) | dict(values)
-        parameters = {"samples": 3, "sample_seconds": 0.5} | dict(planned.scaled)
+        named = {
+            p: injected.labels[label] for p, label in runbook.parameters_from_alert.items() if label in injected.labels
+        }
+        parameters = {"samples": 3, "sample_seconds": 0.5} | dict(planned.scaled) | named
         request = RunRequest(run_id=new_run_id(), runbook=runbook.name, parameters=parameters)
-        result = execute(request, from_plain(settings), archive=Archive(scratch))
+        result = execute(request, from_plain(settings), archive=Archive(scratch), pool=pool)
     taken = recording.load(Path(result["report"]["html"]).with_name(READINGS))
-    # Where this machine keeps its Python is nobody's business.
-    readings = recording.parse(recording.dump(reading).replace(sys.prefix, "/opt/app") for reading in taken)
-    readings = [_of_the_sandbox(reading) for reading in readings]
+    readings = of_the_sandbox(taken, sandbox.directory.resolve())
     kept = RECORDED / runbook.name
     kept.mkdir(exist_ok=True)
     (kept / f"{fault}.jsonl.gz").write_bytes(recording.pack(readings))
-    (kept / f"{fault}.json").write_text(json.dumps(result["parameters"], indent=1) + "\n", encoding="utf-8")
+    told = json.dumps(result["parameters"], indent=1).replace(str(sandbox.directory.resolve()), "/srv/sandbox")
+    (kept / f"{fault}.json").write_text(told + "\n", encoding="utf-8")
     found = [(v["cause"], v["tier"]) for v in result["verdict"] if v["tier"] in ("confirmed", "probable")]
     print(f"{fault}: {result['outcome']} {found}")
-
-
-def _of_the_sandbox(reading: Reading) -> Reading:
-    """What else runs on this machine, and where it keeps it, is nobody's business either."""
-    own: dict[str, Callable[[dict[str, Any]], bool]] = {
-        "sockets_listening": lambda row: str(row.get("command")).startswith("/opt/app/"),
-        "disk": lambda row: row.get("mount") == "/" or str(row.get("mount")).startswith(tempfile.gettempdir()),
-    }
-    if reading.name not in own or not isinstance(reading.value, list):
-        return reading
-    return replace(reading, value=[row for row in reading.value if own[reading.name](row)])
 
 
 def main(name: str, *faults: str) -> None:
     runbook = catalog.load(name)
     with tempfile.TemporaryDirectory(prefix="runbook-record-") as place:
         directory = Path(place)
-        with Sandbox(directory / "sandbox", systems=systems(runbook), owned=True) as sandbox:
+        with (
+            KernelPool(1) as pool,
+            Sandbox(directory / "sandbox", systems=systems(runbook), owned=True) as sandbox,
+        ):
             for fault in faults or known(runbook):
-                record(runbook, fault, sandbox, directory / "archive")
+                record(runbook, fault, sandbox, directory / "archive", pool)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from IPython.utils.capture import capture_output
 
 from runbook import run as run_module
 from runbook.connectors.hosts import Hosts
+from runbook.connectors.redis_server import RedisServer
 from runbook.embedded import FAST, EmbeddedPostgres
 from runbook.run import Run, accept_lease, start
 from runbook.settings import Workers
@@ -149,6 +150,25 @@ def test_sh_on_the_database_host_runs_where_that_is_this_host(cell: Cell, shell:
     run.postgres._conninfo = {**run.postgres._conninfo, "host": "db.example"}
     cell("%%sh out --on postgres\necho here")
     assert reading(shell, "out")["state"] == "not_configured"
+
+
+@pytest.mark.parametrize(
+    ("url", "state"),
+    [
+        ("redis://127.0.0.1:6379/0", "ok"),
+        ("rediss://:secret-Canary1@localhost:6380/1", "ok"),
+        ("unix:///run/redis.sock", "ok"),
+        ("redis://cache.example:6379/0", "not_configured"),
+        (None, "not_configured"),
+    ],
+)
+def test_sh_on_the_host_of_redis_runs_where_that_is_this_host(
+    cell: Cell, shell: InteractiveShell, run: Run, url: str | None, state: str
+) -> None:
+    run.redis = RedisServer(run.context, url)
+    cell("%%sh out --on redis\necho here")
+    assert reading(shell, "out")["state"] == state
+    assert "Canary" not in repr(reading(shell, "out"))
 
 
 def test_sh_on_the_workers_runs_on_each_of_them_and_names_the_host(

@@ -8,36 +8,35 @@ and nothing is ever asked whose cost grows with the queue (``KEYS``, ``SMEMBERS`
 from __future__ import annotations
 
 import base64
-import json
-import re
 from collections.abc import Generator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from runbook.connectors import bullmq_rows as rows
 from runbook.connectors.base import Context, Failure, Fetched
-from runbook.connectors.redis_server import CLIENT_NAME, Command, RedisConnector, Session, error_code
+from runbook.connectors.bullmq_rows import DELAY_SHIFT, JOB, SETS
+from runbook.connectors.redis_server import Command, RedisConnector, Session, error_code
 from runbook.result import Reading
 from runbook.settings import Queue
 
 MAX_ACTIVE = 50
 MAX_FINISHED = 200
-MAX_WORKERS = 50
+MAX_BEFORE = 100
+"""Jobs completed before the window that are read, to know what is usual."""
+MAX_NEWEST, MAX_OLDEST = 200, 50
+"""Waiting jobs that are read at either end of a list."""
+MAX_DELAYED = 100
+MAX_PARENTS, MAX_CHILDREN = 20, 5
+MAX_MINUTES = 240
+"""Steps of a flow; a longer window has wider ones."""
 MAX_SCANS = 100
 """Queues of other names are looked for among at most this many batches of :data:`SCAN_COUNT` keys."""
 SCAN_COUNT = 1000
-DELAY_SHIFT = 4096
-"""The score of a delayed job is its due time in milliseconds times this, plus a counter."""
-LEGACY = "Bull (legacy)"
-
-NO_KEY = -2
-"""What PTTL answers where there is no such key."""
+PRIORITY_SHIFT = 2**32
+"""The score of a prioritized job is its priority times this, plus a counter."""
 
 Steps = Generator[Sequence[Command], list[Any], Fetched]
 """How a reading is put together: batches of commands out, their answers in, what was found at the end."""
-
-_SETS = ("delayed", "prioritized", "failed", "completed", "waiting-children")
-_JOB = ("name", "timestamp", "processedOn", "finishedOn", "failedReason", "atm", "attemptsMade", "ats", "stc",
-        "stalledCounter", "pb", "opts")  # fmt: skip
 
 
 class BullQueue(RedisConnector):
@@ -74,21 +73,44 @@ class BullQueue(RedisConnector):
 
     def look(self, since: datetime) -> list[Reading]:
         """``queue_state``, ``queue_active``, ``queue_failed`` and ``queue_completed`` of one moment."""
-        steps = {
+        return self._all({
             "queue_state": self._state(),
             "queue_active": self._active(),
             "queue_failed": self._finished("failed", since),
             "queue_completed": self._finished("completed", since),
-        }
+        })  # fmt: skip
+
+    def history(self, since: datetime) -> list[Reading]:
+        """What waits, and what became of the others since ``since``, over one connection in a few round trips.
+
+        ``queue_failed`` and ``queue_completed`` as above; ``queue_before``: the last jobs completed before that, by
+        which the usual is known; ``queue_waiting``: jobs that could run now, those at either end of each list;
+        ``queue_delayed``: jobs that are to run later, the next ones first, those between two tries among them;
+        ``queue_parents``: jobs that wait for their children, with a child that failed; ``queue_flow``: a row a minute,
+        how many completed and failed, of those that the queue keeps.
+        """
+        return self._all({
+            "queue_failed": self._finished("failed", since),
+            "queue_completed": self._finished("completed", since),
+            "queue_before": self._before(since),
+            "queue_waiting": self._waiting(),
+            "queue_delayed": self._delayed(),
+            "queue_parents": self._parents(),
+            "queue_flow": self._flow(since),
+        })  # fmt: skip
+
+    def _all(self, steps: Mapping[str, Steps]) -> list[Reading]:
+        """The readings of these steps; when the first cannot even connect, the others have its failure."""
         found: dict[str, Fetched | Exception] = {}
+        leading, *others = steps
 
         def all_at_once(session: Session) -> Fetched:
             found.update(_together(session, steps))
-            return _outcome(found["queue_state"])
+            return _outcome(found[leading])
 
-        first = self.ask("queue_state", self._query("queue_state"), all_at_once)
+        first = self.ask(leading, self._query(leading), all_at_once)
         same = Failure(state=first.state, reason=first.reason, code=first.code)
-        return [first, *(self._known_already(name, found.get(name), same) for name in list(steps)[1:])]
+        return [first, *(self._known_already(name, found.get(name), same) for name in others)]
 
     def _known_already(self, name: str, outcome: Fetched | Exception | None, otherwise: Failure) -> Reading:
         if outcome is None:
@@ -103,6 +125,12 @@ class BullQueue(RedisConnector):
             "queue_active": f"LRANGE active -{MAX_ACTIVE} -1, HMGET, PTTL",
             "queue_failed": f"ZREVRANGEBYSCORE failed LIMIT 0 {MAX_FINISHED}, HMGET",
             "queue_completed": f"ZREVRANGEBYSCORE completed LIMIT 0 {MAX_FINISHED}, HMGET",
+            "queue_before": f"ZREVRANGEBYSCORE completed (before the window) LIMIT 0 {MAX_BEFORE}, HMGET",
+            "queue_waiting": f"LRANGE wait and paused, {MAX_NEWEST} newest and {MAX_OLDEST} oldest, "
+            f"ZRANGE prioritized, HMGET",
+            "queue_delayed": f"ZRANGE delayed 0 {MAX_DELAYED - 1} WITHSCORES, HMGET",
+            "queue_parents": f"ZRANGE waiting-children 0 {MAX_PARENTS - 1}, HMGET, SCARD and SRANDMEMBER dependencies",
+            "queue_flow": "ZCOUNT completed and failed, a minute each",
         }
         return f"{self._key('*')} {what.get(name, 'HGETALL meta, LLEN, ZCARD, CLIENT LIST')}"
 
@@ -122,9 +150,9 @@ class BullQueue(RedisConnector):
         if "meta" in denied:
             raise denied["meta"]
         known = {key: None if key in denied else answer for key, answer in answers.items()}
-        row = {"queue": self._queue.name, "prefix": self._queue.prefix, **_counts(known), **_version(known)}
-        row["oldest_waiting_seconds"] = _oldest((yield self._timestamps(known)), now)
-        row |= _workers(known["clients"], self._client_names())
+        row = {"queue": self._queue.name, "prefix": self._queue.prefix, **rows.counts(known), **rows.version(known)}
+        row |= yield from self._ages(known, now)
+        row |= rows.workers(known["clients"], self._client_names())
         others = (yield from self._others()) if row["exists"] is False else ([], "")
         row["other_queues"] = others[0]
         unseen = [f"{key}: {error_code(error) or error}" for key, error in denied.items()]
@@ -136,9 +164,10 @@ class BullQueue(RedisConnector):
             "meta": ("HGETALL", key("meta")),
             "meta-paused": ("EXISTS", key("meta-paused")),
             "events": ("EXISTS", key("events")),
-            "id": ("EXISTS", key("id")),
+            "id": ("GET", key("id")),
             **{name: ("LLEN", key(name)) for name in ("wait", "paused", "active")},
-            **{name: ("ZCARD", key(name)) for name in _SETS},
+            **{name: ("ZCARD", key(name)) for name in SETS},
+            **{f"{name}-last": ("ZREVRANGE", key(name), 0, 0, "WITHSCORES") for name in ("completed", "failed")},
             "overdue": ("ZCOUNT", key("delayed"), 0, f"{now * DELAY_SHIFT:.0f}"),
             "wait-tail": ("LRANGE", key("wait"), -2, -1),
             "paused-tail": ("LRANGE", key("paused"), -2, -1),
@@ -147,24 +176,35 @@ class BullQueue(RedisConnector):
             "clients": ("CLIENT LIST",),
         }
 
-    def _timestamps(self, known: Mapping[str, Any]) -> list[Command]:
-        """For the jobs at the far ends of what waits: the next one is at the tail of a list."""
-        ends = [_jobs(known[tail])[-1:] for tail in ("wait-tail", "paused-tail")]
-        ids = [job for end in [*ends, known["first"] or []] for job in end]
-        return [("HMGET", self._key(job), *_JOB) for job in ids]
+    def _ages(self, known: Mapping[str, Any], now: float) -> Generator[Sequence[Command], list[Any], rows.Row]:
+        """How long the jobs wait that are next: at the tail of a list, at the head of what is prioritized."""
+        ends = {
+            "oldest_in_wait_seconds": rows.job_ids(known["wait-tail"])[-1:],
+            "oldest_in_paused_seconds": rows.job_ids(known["paused-tail"])[-1:],
+            "oldest_prioritized_seconds": list(known["first"] or []),
+        }
+        hashes = yield [self._job(job) for ids in ends.values() for job in ids]
+        row: rows.Row = {"oldest_waiting_seconds": rows.oldest(hashes, now)}
+        for name, ids in ends.items():
+            row[name] = rows.oldest([hashes.pop(0) for _ in ids], now)
+        row["next_id"] = next((ids[0] for ids in ends.values() if ids), None)
+        return row
+
+    def _job(self, job: str) -> Command:
+        return ("HMGET", self._key(job), *JOB)
 
     def _active(self) -> Steps:
         now = self._now_ms()
         count, ids = yield [("LLEN", self._key("active")), ("LRANGE", self._key("active"), -MAX_ACTIVE, -1)]
-        jobs = _jobs(_got(ids))
-        commands: list[Command] = [("HMGET", self._key(job), *_JOB) for job in jobs]
-        answers = yield [*commands, *(("PTTL", self._key(f"{job}:lock")) for job in jobs)]
+        jobs = rows.job_ids(rows.got(ids))
+        answers = yield [*map(self._job, jobs), *(("PTTL", self._key(f"{job}:lock")) for job in jobs)]
         hashes, locks = answers[: len(jobs)], answers[len(jobs) :]
-        rows = [
-            _active_row(job, _hash(fields), lock, now) for job, fields, lock in zip(jobs, hashes, locks, strict=True)
+        found = [
+            rows.active_row(job, rows.fields_of(fields), lock, now)
+            for job, fields, lock in zip(jobs, hashes, locks, strict=True)
         ]
-        rows.sort(key=lambda row: -(row["running_seconds"] or 0))
-        return Fetched(value=rows, partial=_more(_got(count), len(ids), MAX_ACTIVE))
+        found.sort(key=lambda row: -(row["running_seconds"] or 0))
+        return Fetched(value=found, partial=rows.more(rows.got(count), len(ids), MAX_ACTIVE))
 
     def _finished(self, state: str, since: datetime) -> Steps:
         lowest = f"{since.timestamp() * 1000:.0f}"
@@ -172,11 +212,105 @@ class BullQueue(RedisConnector):
             ("ZCOUNT", self._key(state), lowest, "+inf"),
             ("ZREVRANGEBYSCORE", self._key(state), "+inf", lowest, "LIMIT", 0, MAX_FINISHED),
         ]
-        ids = list(_got(pairs))
-        hashes = yield [("HMGET", self._key(job), *_JOB) for job in ids]
-        row = _failed_row if state == "failed" else _completed_row
-        rows = [row(job, _hash(fields)) for job, fields in zip(ids, hashes, strict=True)]
-        return Fetched(value=rows, partial=_more(_got(count), len(ids), MAX_FINISHED))
+        ids = list(rows.got(pairs))
+        hashes = yield [self._job(job) for job in ids]
+        row = rows.failed_row if state == "failed" else rows.completed_row
+        found = [row(job, rows.fields_of(fields)) for job, fields in zip(ids, hashes, strict=True)]
+        return Fetched(value=found, partial=rows.more(rows.got(count), len(ids), MAX_FINISHED))
+
+    def _before(self, since: datetime) -> Steps:
+        highest = f"({since.timestamp() * 1000:.0f}"
+        (ids,) = yield [("ZREVRANGEBYSCORE", self._key("completed"), highest, "-inf", "LIMIT", 0, MAX_BEFORE)]
+        jobs = list(rows.got(ids))
+        hashes = yield [self._job(job) for job in jobs]
+        return Fetched(value=[rows.completed_row(j, rows.fields_of(h)) for j, h in zip(jobs, hashes, strict=True)])
+
+    def _waiting(self) -> Steps:
+        now = self._now_ms()
+        lists, prioritized = ("wait", "paused"), self._key("prioritized")
+        ends = yield [
+            *(("LRANGE", self._key(name), 0, MAX_NEWEST - 1) for name in lists),
+            *(("LRANGE", self._key(name), -MAX_OLDEST, -1) for name in lists),
+            *(("LLEN", self._key(name)) for name in lists),
+            ("ZRANGE", prioritized, 0, MAX_OLDEST - 1),
+            ("ZREVRANGE", prioritized, 0, MAX_OLDEST - 1, "WITHSCORES"),
+            ("ZCARD", prioritized),
+        ]
+        *of_lists, first, scored, ranked = map(rows.got, ends)
+        last = rows.with_scores(scored)
+        least = int(last[0][1]) // PRIORITY_SHIFT * PRIORITY_SHIFT if last else 0
+        # The oldest of those that come last: whoever starves stands there.
+        starving = yield [("ZRANGEBYSCORE", prioritized, least, "+inf", "LIMIT", 0, MAX_OLDEST)] if last else []
+        places: dict[str, str] = {}
+        for name, ids in zip((*lists, *lists), of_lists[:4], strict=True):
+            places |= dict.fromkeys(rows.job_ids(ids), name)
+        newest = {job for ids in of_lists[:2] for job in ids}
+        in_order = [*first, *(job for job, _ in last), *(job for ids in starving for job in rows.got(ids))]
+        places |= dict.fromkeys(in_order, "prioritized")
+        hashes = yield [self._job(job) for job in places]
+        found = [
+            rows.waiting_row(job, rows.fields_of(fields), place, now) | {"at_head": job in newest}
+            for (job, place), fields in zip(places.items(), hashes, strict=True)
+        ]
+        found.sort(key=lambda row: -(row["waited_seconds"] or 0))
+        whole = sum(of_lists[4:]) + ranked
+        return Fetched(value=found, partial=f"only {len(found)} of {whole}" if len(found) < whole - len(lists) else "")
+
+    def _delayed(self) -> Steps:
+        now = self._now_ms()
+        count, pairs = yield [
+            ("ZCARD", self._key("delayed")),
+            ("ZRANGE", self._key("delayed"), 0, MAX_DELAYED - 1, "WITHSCORES"),
+        ]
+        scored = rows.with_scores(pairs)
+        hashes = yield [self._job(job) for job, _ in scored]
+        found = [
+            rows.delayed_row(job, rows.fields_of(fields), score, now)
+            for (job, score), fields in zip(scored, hashes, strict=True)
+        ]
+        return Fetched(value=found, partial=rows.more(rows.got(count), len(scored), MAX_DELAYED))
+
+    def _parents(self) -> Steps:
+        """A child is looked for at random, as many as :data:`MAX_CHILDREN` a parent: its set may be of any size."""
+        now = self._now_ms()
+        (count, ids) = yield [
+            ("ZCARD", self._key("waiting-children")),
+            ("ZRANGE", self._key("waiting-children"), 0, MAX_PARENTS - 1),
+        ]
+        jobs = list(rows.got(ids))
+        answers = yield [
+            command
+            for job in jobs
+            for command in (
+                self._job(job),
+                ("SCARD", self._key(f"{job}:dependencies")),
+                ("SRANDMEMBER", self._key(f"{job}:dependencies"), MAX_CHILDREN),
+            )
+        ]
+        parents = [answers[n : n + 3] for n in range(0, len(answers), 3)]
+        children = [list(drawn) if not isinstance(drawn, Exception) else [] for _, _, drawn in parents]
+        states = iter((yield [("HMGET", child, "finishedOn", "failedReason") for drawn in children for child in drawn]))
+        found = []
+        for job, (fields, left, _), drawn in zip(jobs, parents, children, strict=True):
+            looked = {child: next(states) for child in drawn}
+            found.append(rows.parent_row(job, rows.fields_of(fields), left, now) | rows.failed_child(looked))
+        return Fetched(value=found, partial=rows.more(rows.got(count), len(jobs), MAX_PARENTS))
+
+    def _flow(self, since: datetime) -> Steps:
+        now = self.context.now()
+        step = max(60.0, (now - since).total_seconds() / MAX_MINUTES)
+        begins = [since + timedelta(seconds=step * n) for n in range(int((now - since).total_seconds() // step) + 1)]
+        answers = yield [
+            ("ZCOUNT", self._key(state), f"{begin.timestamp() * 1000:.0f}", f"({(begin.timestamp() + step) * 1000:.0f}")
+            for begin in begins
+            for state in ("completed", "failed")
+        ]
+        ended = [rows.got(answer) for answer in answers]
+        return Fetched(value=[
+            {"at": begin.isoformat(timespec="seconds"), "seconds": round(step, 1), "completed": completed,
+             "failed": failed}
+            for begin, completed, failed in zip(begins, ended[::2], ended[1::2], strict=True)
+        ])  # fmt: skip
 
     def _others(self) -> Generator[Sequence[Command], list[Any], tuple[list[str], str]]:
         """Queues that are there, as ``name`` under our prefix and ``prefix:name`` under another one."""
@@ -228,166 +362,3 @@ def _outcome(found: Fetched | Exception) -> Fetched:
     if isinstance(found, Exception):
         raise found
     return found
-
-
-# -- what the answers mean -------------------------------------------------------------------------------------------
-
-
-def _got(answer: Any) -> Any:
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _jobs(ids: Sequence[str] | None) -> list[str]:
-    """Ids without markers: up to version 4 an id that is none (``0:…``) may stand at the tail to wake a worker."""
-    return [job for job in ids or () if not job.startswith("0:")]
-
-
-def _hash(fields: Any) -> dict[str, str]:
-    """The fields of a job that are there; none of a job that is gone, or that the server evicted."""
-    if isinstance(fields, Exception):
-        return {}
-    return {name: value for name, value in zip(_JOB, fields, strict=True) if value is not None}
-
-
-def _counts(known: Mapping[str, Any]) -> dict[str, Any]:
-    markers = {
-        name: len(known[f"{name}-tail"] or ()) - len(_jobs(known[f"{name}-tail"])) for name in ("wait", "paused")
-    }
-    wait, paused = (None if known[name] is None else known[name] - markers[name] for name in ("wait", "paused"))
-    limiter = known["limiter"]
-    meta = known["meta"]
-    return {
-        "paused": "paused" in meta or bool(known["meta-paused"]),
-        "waiting": None if wait is None or paused is None else wait + paused,
-        "in_wait_list": wait,
-        "in_paused_list": paused,
-        "active": known["active"],
-        "delayed": known["delayed"],
-        "delayed_overdue": known["overdue"],
-        "prioritized": known["prioritized"],
-        "failed": known["failed"],
-        "completed": known["completed"],
-        "waiting_children": known["waiting-children"],
-        "concurrency": _int(meta.get("concurrency")),
-        "limiter_ms": None if limiter is None else max(0, limiter),
-    }
-
-
-def _version(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether the queue is there, and who wrote it. Bull, the predecessor, keeps no version and no ``events``."""
-    meta = known["meta"]
-    filled = any(known[name] for name in ("wait", "paused", "active", *_SETS))
-    exists = bool(meta or known["events"] or known["id"] or known["meta-paused"] or filled)
-    version = meta.get("version")
-    if version is None and exists and known["events"] == 0:
-        version = LEGACY
-    major = re.search(r":(\d+)\.", version or "")
-    return {"exists": exists, "version": version, "major": int(major[1]) if major else None}
-
-
-def _workers(clients: Sequence[Mapping[str, str]] | None, names: Sequence[str]) -> dict[str, Any]:
-    """The connections that workers wait on, one each. A list in which we do not find ourselves hides names."""
-    if clients is None or not any(client.get("name") == CLIENT_NAME for client in clients):
-        return {"workers": None, "worker_clients": []}
-    theirs = tuple(f"{name}:w:" for name in names)
-    named = [c for c in clients if (name := c.get("name", "")) in names or name.startswith(theirs)]
-    rows = [
-        {
-            "id": _int(client.get("id")),
-            "address": client.get("addr"),
-            "name": client.get("name"),
-            "age_seconds": _int(client.get("age")),
-            "idle_seconds": _int(client.get("idle")),
-        }
-        for client in named[:MAX_WORKERS]
-    ]
-    return {"workers": len(named), "worker_clients": rows}
-
-
-def _oldest(hashes: Sequence[Any], now: float) -> float | None:
-    """Age in seconds of the job that waits longest, what it was meant to wait not counted; ``None`` without one."""
-    due = [at for fields in hashes if (at := _due(_hash(fields))) is not None]
-    return _seconds(now - min(due)) if due else None
-
-
-def _due(job: Mapping[str, str]) -> float | None:
-    """When the job was first to be run, in milliseconds. The delay it was given stays in its options."""
-    at = _int(job.get("timestamp"))
-    if at is None:
-        return None
-    try:
-        delay = json.loads(job.get("opts", "{}")).get("delay") or 0
-        return at + float(delay)
-    except (ValueError, TypeError, AttributeError):
-        return at
-
-
-def _active_row(job: str, fields: Mapping[str, str], lock: Any, now: float) -> dict[str, Any]:
-    began = _int(fields.get("processedOn"))
-    lock_ms = None if isinstance(lock, Exception) or lock == NO_KEY else lock
-    return {
-        "id": job,
-        "job": fields.get("name"),
-        "processed_at": _iso(began),
-        "running_seconds": None if began is None else _seconds(now - began),
-        "has_lock": None if isinstance(lock, Exception) else lock != NO_KEY,
-        "lock_ms": lock_ms,
-        **_tries(fields),
-        "worker": fields.get("pb"),
-    }
-
-
-def _failed_row(job: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "id": job,
-        "job": fields.get("name"),
-        "failed_at": _iso(_int(fields.get("finishedOn"))),
-        "reason": fields.get("failedReason"),
-        **_tries(fields),
-    }
-
-
-def _completed_row(job: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    """``waited_seconds`` is ``None`` for a job tried more than once: how long its first try waited is not kept."""
-    due, began, done = _due(fields), _int(fields.get("processedOn")), _int(fields.get("finishedOn"))
-    first = (_int(fields.get("ats")) or _tries(fields)["attempts"] or 0) <= 1
-    return {
-        "id": job,
-        "job": fields.get("name"),
-        "finished_at": _iso(done),
-        "waited_seconds": _seconds(began - due) if began is not None and due is not None and first else None,
-        "ran_seconds": _seconds(done - began) if began is not None and done is not None else None,
-    }
-
-
-def _tries(fields: Mapping[str, str]) -> dict[str, Any]:
-    """Attempts made and times stalled: short names since version 5, absent until there was one."""
-    attempts = _int(fields.get("atm", fields.get("attemptsMade", "0")))
-    stalled = _int(fields.get("stc", fields.get("stalledCounter", "0")))
-    return {"attempts": attempts if fields else None, "stalled_count": stalled if fields else None}
-
-
-def _more(count: int, shown: int, most: int) -> str:
-    return f"only {shown} of {count}" if shown >= most and count > shown else ""
-
-
-def _int(text: Any) -> int | None:
-    try:
-        return int(text)
-    except (TypeError, ValueError):
-        return None
-
-
-def _seconds(milliseconds: float) -> float:
-    return round(max(0.0, milliseconds) / 1000, 1)
-
-
-def _iso(milliseconds: int | None) -> str | None:
-    if milliseconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
-    except (OverflowError, ValueError, OSError):  # no time of this world
-        return None

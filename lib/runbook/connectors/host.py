@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook.connectors import shell
-from runbook.connectors.base import Context, Fetched
+from runbook.connectors.base import Context, Failure, Fetched
 from runbook.connectors.hosts import LIMIT_SECONDS, Answer, Hosts
 from runbook.result import Reading
 from runbook.settings import Workers
@@ -34,7 +34,7 @@ PSEUDO_TYPES = frozenset({
 """Filesystems that are full by construction or hold no data of anyone's."""
 TEXT_COLUMNS = frozenset({
     "filesystem", "mount", "type", "options", "path", "command", "writer_command", "state", "resource", "scope",
-    "local", "cgroup", "constraint"
+    "local", "kind", "name", "cgroup", "constraint"
 })  # fmt: skip
 """Cells that stay what they are, even where they look like a number."""
 
@@ -55,11 +55,16 @@ class Host(Hosts):
     ) -> None:
         super().__init__(context, section, progress=progress)
         self.proc, self.cgroups = proc, cgroups
+        self._pattern = section.process_pattern
 
     # -- disk -------------------------------------------------------------------------------------------------------
 
     def disk(self, mount: str = "") -> Reading:
-        """Size and inodes of every filesystem, or of the one that holds ``mount``; ``used_percent`` is df's."""
+        """Size and inodes of every filesystem; ``used_percent`` is df's.
+
+        One of another host (NFS and the like) is only asked for its size when it holds the path ``mount``: a server
+        that does not answer would hold up all the others.
+        """
         return self._facts("disk", "host_disk", [self.proc, *([mount] if mount else [])])
 
     def directories(self, paths: Sequence[str], limit: int = 20) -> Reading:
@@ -79,6 +84,37 @@ class Host(Hosts):
         text = 'proc=$1; shift; host_open_files "$proc" | host_old_files'
         return self._facts("old_files", text, [self.proc, str(max(0, int(hours))), *_absolute(paths)])
 
+    def written_files(self) -> Reading:
+        """Regular files that a process has open for writing, the ones changed last; taken twice, they show what grows.
+
+        Partial when the open files of others are hidden.
+        """
+        return self._facts("written_files", 'host_open_files "$1" | host_written_files', [self.proc])
+
+    def places(self, logs: Sequence[str], tmp: Sequence[str]) -> Reading:
+        """Bytes in each place of a kind: the application's ``logs``, its ``tmp`` directories, and the host's own."""
+        logs, tmp = _absolute(logs), _absolute(tmp)
+        return self._facts("places", "host_places", [self.proc, str(len(logs)), str(len(tmp)), *logs, *tmp])
+
+    def large_files(self, paths: Sequence[str]) -> Reading:
+        """The largest files under ``paths``, each path on its own filesystem alone."""
+        return self._facts("large_files", "host_large_files", _absolute(paths))
+
+    def many_files(self, paths: Sequence[str]) -> Reading:
+        """The directories under ``paths`` with the most files."""
+        return self._facts("many_files", "host_many_files", _absolute(paths))
+
+    def hidden_files(self, paths: Sequence[str]) -> Reading:
+        """What lies below other filesystems' mount points on the filesystems mounted at ``paths``.
+
+        ``bytes`` is ``None`` where it cannot be looked at: that takes root, in a mount namespace of its own.
+        """
+        return self._facts("hidden_files", "host_hidden_files", [self.proc, *_absolute(paths)])
+
+    def volumes(self) -> Reading:
+        """Thin pools and snapshots of LVM, and how full they are; no row where there is no LVM."""
+        return self._facts("volumes", "host_volumes", [])
+
     # -- memory and processors ----------------------------------------------------------------------------------------
 
     def memory(self) -> Reading:
@@ -86,8 +122,8 @@ class Host(Hosts):
         return self._facts("memory", "host_memory", [self.proc])
 
     def cgroup(self, path: str = "") -> Reading:
-        """One cgroup, or all that have a memory limit or were short of memory; the working set is without page cache
-        that can go (usage − inactive file)."""
+        """One cgroup, or all that have a limit of memory or processor time or were short of memory; the working set is
+        without page cache that can go (usage − inactive file)."""
         return self._facts("cgroup", "host_cgroup", [self.cgroups, *([path] if path else [])])
 
     def pressure(self) -> Reading:
@@ -101,6 +137,13 @@ class Host(Hosts):
     def processes(self, pattern: str = "") -> Reading:
         """Processes whose command line matches the extended regular expression ``pattern``; empty = all."""
         return self._facts("processes", "host_processes", [self.proc, *([pattern] if pattern else [])])
+
+    def worker_processes(self) -> Reading:
+        """``worker_processes``: those that match ``workers.process_pattern``."""
+        if not self._pattern:
+            lacking = Failure(state="not_configured", reason="workers.process_pattern is not set")
+            return self.missing("worker_processes", "host_processes", lacking)
+        return self._facts("worker_processes", "host_processes", [self.proc, self._pattern])
 
     def oom_kills(self, log: str = "") -> Reading:
         """Processes that the kernel killed for want of memory, dated, from its log; partial when that does not reach
@@ -136,6 +179,8 @@ def _shaped(answer: Answer, name: str, context: Context) -> Answer:
     """An answer with its cells as numbers, the unknown as ``None``, and what follows from them."""
     if not isinstance(answer.outcome, Fetched):
         return answer
+    if name in _NEVER_EMPTY and not answer.outcome.value:
+        return replace(answer, outcome=Failure(state="partial", reason=answer.outcome.partial or "it told nothing"))
     finish = _FINISH.get(name, _as_it_is)
     now = context.now()
     rows = [finish({column: _cell(column, cell) for column, cell in row.items()}, now) for row in answer.outcome.value]
@@ -223,6 +268,8 @@ def _aged(row: Row, now: datetime) -> Row:
         opened = {"yes": True, "no": False}.get(str(row.pop("open")))
         return row | {"age_hours": age, "open": opened}
     at = None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    if "writer_pid" not in row:
+        return row | {"modified_at": at}
     writer = {"writer_pid": row.pop("writer_pid"), "writer_command": row.pop("writer_command") or None}
     return row | {"modified_at": at} | writer
 
@@ -243,11 +290,15 @@ def _address(text: str) -> str:
     return f"[{address}]:{int(port, 16)}" if address.version == 6 else f"{address}:{int(port, 16)}"
 
 
+_NEVER_EMPTY = frozenset({"disk", "memory", "load"})
+"""What every host has: an answer without a row is one that broke off."""
 _FINISH: dict[str, Callable[[Row, datetime], Row]] = {
     "disk": _disk,
     "memory": _memory,
     "cgroup": _cgroup,
     "log_files": _aged,
+    "written_files": _aged,
+    "large_files": _aged,
     "old_files": _aged,
     "sockets_listening": _socket,
 }

@@ -5,6 +5,7 @@ The PromQL comes from us or from a notebook's author, never from an alert.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -22,6 +23,19 @@ MAX_POINTS = 11_000
 """Prometheus refuses a range of more steps."""
 SESSIONS = "sum by (instance) (pg_stat_database_numbackends) or sum by (instance) (pg_stat_activity_count)"
 """Sessions of a PostgreSQL server as postgres_exporter counts them, one series a server."""
+_REAL = 'fstype!~"tmpfs|ramfs|devtmpfs|overlay|nsfs|fuse.lxcfs|rootfs"'
+_MEASURES = {
+    "size": f"node_filesystem_size_bytes{{{_REAL}}}",
+    "free": f"node_filesystem_free_bytes{{{_REAL}}}",
+    "available": f"node_filesystem_avail_bytes{{{_REAL}}}",
+    "available_before": f"node_filesystem_avail_bytes{{{_REAL}}} offset 1h",
+    "least_available": f"min_over_time(node_filesystem_avail_bytes{{{_REAL}}}[1h])",
+    "inodes": f"node_filesystem_files{{{_REAL}}}",
+    "inodes_free": f"node_filesystem_files_free{{{_REAL}}}",
+    "read_only": f"node_filesystem_readonly{{{_REAL}}}",
+}
+FILESYSTEMS = " or ".join(f'label_replace({text}, "measure", "{name}", "", "")' for name, text in _MEASURES.items())
+"""Filesystems as node_exporter counts them, now and an hour ago: a series a filesystem and ``measure``."""
 WEEKS = 8
 _SAMPLE = "10m"
 _SAMPLES_A_WEEK = 7 * 24 * 6
@@ -48,6 +62,59 @@ class Prometheus(HttpConnector):
         params = _range(promql, start, end, step_seconds)
         path = "/api/v1/query_range"
         return self.gather(name, shown(path, params), lambda exchange: _fetched(exchange.get(path, params).object))
+
+    def queue_week(self, queue: str) -> Reading:
+        """``queue_metrics``: jobs of a queue over the last week, a row a state: ``most``, ``mean`` and ``now``.
+
+        As BullMQ's own exporter counts them (``bullmq_job_count``), or bull_exporter (``bull_queue_waiting`` and the
+        like); no rows where nobody counts them.
+        """
+        own = f"sum by (state) (bullmq_job_count{{queue={_quoted(queue)}}})"
+        others = " or ".join(
+            f'label_replace(sum(bull_queue_{state}{{queue={_quoted(queue)}}}), "state", "{state}", "", "")'
+            for state in ("waiting", "active", "delayed", "failed")
+        )
+        counted = f"({own} or {others})"
+        asked = {
+            "now": counted,
+            "most": f"max_over_time({counted}[1w:{_SAMPLE}])",
+            "mean": f"avg_over_time({counted}[1w:{_SAMPLE}])",
+        }
+        path = "/api/v1/query"
+
+        def take(exchange: Exchange) -> Fetched:
+            found: dict[str, dict[str, Any]] = {}
+            for name, promql in asked.items():
+                for row in _fetched(exchange.get(path, {"query": promql}).object).value:
+                    state = str(row.get("state"))
+                    found.setdefault(state, {"state": state, "now": None, "most": None, "mean": None})
+                    found[state][name] = row["value"]
+            return Fetched(value=[found[state] for state in sorted(found)])
+
+        return self.gather("queue_metrics", shown(path, {"query": asked["most"]}), take, limit_seconds=10)
+
+    def filesystems(self, at: datetime | None = None) -> Reading:
+        """``disk_history``: a row for each filesystem and ``measure`` (see :data:`FILESYSTEMS`), at one time (now)."""
+        return self.query("disk_history", FILESYSTEMS, at)
+
+    def alert_rules(self, name: str, about: str) -> Reading:
+        """Alerting rules whose expression contains ``about``: ``{name, query, for_seconds, severity}``."""
+        params = {"type": "alert"}
+        path = "/api/v1/rules"
+
+        def take(exchange: Exchange) -> Fetched:
+            groups = as_rows(_grouped(exchange.get(path, params).object))
+            rules = [rule for group in groups for rule in as_rows(group.get("rules") or [])]
+            return Fetched(
+                value=[
+                    {"name": rule.get("name"), "query": rule.get("query"), "for_seconds": number(rule.get("duration")),
+                     "severity": inside(rule, "labels", "severity")}
+                    for rule in rules
+                    if about in str(rule.get("query") or "")
+                ][:MAX_ROWS]
+            )  # fmt: skip
+
+        return self.gather(name, shown(path, params), take)
 
     def weekly_peaks(self, promql: str = SESSIONS) -> Reading:
         """``trend``: the peak of each of the last weeks, oldest first, and how it grew.
@@ -80,6 +147,11 @@ class Prometheus(HttpConnector):
         return self.gather("trend", shown(path, peaks), take, limit_seconds=10)
 
 
+def _quoted(text: str) -> str:
+    """A string of PromQL; its escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _growing(weeks: list[tuple[float, float]]) -> list[dict[str, Any]]:
     steps = [
         now / before - 1
@@ -106,6 +178,13 @@ def _data(value: dict[str, Any]) -> dict[str, Any]:
     if "result" not in data:
         raise Malformed("an answer of Prometheus has a result")
     return data
+
+
+def _grouped(value: dict[str, Any]) -> Any:
+    data = as_object(value.get("data"))
+    if "groups" not in data:
+        raise Malformed("an answer of Prometheus has groups of rules")
+    return data["groups"]
 
 
 def _fetched(value: dict[str, Any]) -> Fetched:

@@ -124,7 +124,7 @@ class RedisServer(RedisConnector):
             return self.missing("redis_walk", query, Failure(state="not_configured", reason=self._lacking))
         self._answer_seconds = min(answer_seconds, LIMIT_SECONDS - 1)
         walk = Walk(self.place, CLIENT_NAME, answer_seconds=answer_seconds, patience_seconds=patience_seconds)
-        limit = 3 * CONNECT_SECONDS + 8 * answer_seconds + 2 * patience_seconds
+        limit = 8 * CONNECT_SECONDS + 8 * answer_seconds + 2 * patience_seconds
         with self._turn:
             return self.read("redis_walk", query, lambda: Fetched(value=walk.steps()), limit_seconds=limit)
 

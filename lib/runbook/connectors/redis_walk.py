@@ -17,12 +17,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import certifi
+
 from runbook.connectors.http import connection_error
 from runbook.connectors.reach import resolved
 
 CONNECT_SECONDS = 3.0
 TLS_SECONDS = 3.0
 MAX_REPLY_BYTES = 262_144
+MAX_ADDRESSES = 3
 PROBE_KEY = "runbook:would-a-write-be-taken"
 """Named to ``ACL DRYRUN``, which asks about a command and runs none."""
 STEPS = ("name", "tcp", "tls", "greeting", "auth", "ping", "database", "info", "write")
@@ -39,7 +42,8 @@ class Place:
     port: int = 6379
     #: Of a Unix socket; empty = TCP.
     path: str = ""
-    tls: ssl.SSLContext | None = None
+    #: What the URL says of TLS; ``None`` = it wants none.
+    tls: Mapping[str, Any] | None = None
     username: str = ""
     password: str = ""
     database: int = 0
@@ -56,7 +60,7 @@ class Place:
             host=str(known.get("host") or "localhost"),
             port=int(known.get("port") or 6379),
             path=str(known.get("path") or ""),
-            tls=_trusting(known) if secure else None,
+            tls=known if secure else None,
             username=str(known.get("username") or ""),
             password=str(known.get("password") or ""),
             database=int(known.get("db") or 0),
@@ -64,8 +68,17 @@ class Place:
 
 
 def _trusting(known: Mapping[str, Any]) -> ssl.SSLContext:
-    """As the URL says: ``ssl_ca_certs``, and ``ssl_cert_reqs=none`` for a client that trusts anybody."""
+    """As the URL says: whom to trust, our own certificate, ``ssl_cert_reqs=none`` for a client that trusts anybody.
+
+    Without an authority of its own it trusts what this host trusts, and what browsers do.
+    """
     context = ssl.create_default_context(cafile=known.get("ssl_ca_certs"))
+    if not known.get("ssl_ca_certs"):
+        context.load_verify_locations(certifi.where())
+    if known.get("ssl_certfile"):
+        context.load_cert_chain(known["ssl_certfile"], known.get("ssl_keyfile"), known.get("ssl_password"))
+    if str(known.get("ssl_check_hostname", True)).lower() in ("false", "no", "0"):
+        context.check_hostname = False
     if str(known.get("ssl_cert_reqs", "required")).lower() == "none":
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
@@ -147,7 +160,7 @@ class Walk:
             sock.connect(self.place.path)
             return sock
         failed: OSError | None = None
-        for address in addresses:
+        for address in addresses[:MAX_ADDRESSES]:
             try:
                 return socket.create_connection((address, self.place.port), CONNECT_SECONDS)
             except OSError as error:
@@ -163,7 +176,7 @@ class Walk:
         began = time.perf_counter()
         try:
             self._sock.settimeout(TLS_SECONDS)
-            self._sock = self.place.tls.wrap_socket(self._sock, server_hostname=self.place.host)
+            self._sock = _trusting(self.place.tls).wrap_socket(self._sock, server_hostname=self.place.host)
         except (OSError, ValueError) as error:
             self._close()
             if _is_redis(self._first_bytes(addresses, b"PING\r\n")):
@@ -171,6 +184,8 @@ class Walk:
             code, reason = connection_error(error)
             if isinstance(error, TimeoutError):
                 code, reason = "ETIMEDOUT", f"no TLS handshake within {TLS_SECONDS:g} s"
+            if isinstance(error, FileNotFoundError):
+                code, reason = "TLSFILES", "a file that the URL names for TLS is not on this host"
             self._end("tls", code or "TLS", reason, began)
         self._say("tls", "yes", detail=self._sock.version() or "", began=began)
 

@@ -171,7 +171,9 @@ def _collected(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes
                 return bytes(out), bytes(err), "late"
             ready = selector.select(min(left, POLL_SECONDS))
             if not ready and _exited(process):
-                break
+                ready = selector.select(0)  # what it wrote after we looked and before it ended
+                if not ready:
+                    break
             for key, _ in ready:
                 chunk = os.read(key.fd, 65536)
                 if not chunk:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runbook.result import Reading
+
+
+def number(row: Mapping[str, Any] | None, key: str) -> float:
+    """A number of a row; 0 when it has none, so only for what was counted."""
+    value = (row or {}).get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 class Readings:
@@ -15,6 +21,11 @@ class Readings:
         self._series: dict[str, list[Reading]] = {}
         for reading in readings:
             self._series.setdefault(reading.name, []).append(reading)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the readings that were taken, in the order of their first."""
+        return list(self._series)
 
     def series(self, name: str) -> list[Reading]:
         """Every reading of that name, in the order in which they were taken."""

@@ -142,7 +142,7 @@ def _drill(crew: _Crew, one: FaultPlan, *, full_length: bool) -> Score:
         with inject(one, crew.sandbox, thresholds=thresholds) as injected:
             service = crew.service(injected, thresholds)
             began = time.monotonic()
-            labels = {"service": "app", "drill": one.id}
+            labels = {"service": "app", "drill": one.id, **injected.labels}
             body = alertmanager_body(crew.runbook, labels, datetime.now(UTC), public_url=service.base_url)
             limit = crew.runbook.timeout_seconds + _SLACK_SECONDS
             result = service.wait_for(service.fire(body), seconds=limit)

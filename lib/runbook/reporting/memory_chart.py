@@ -14,10 +14,12 @@ from runbook.reporting import svg
 from runbook.reporting.charts import ALARM, GROUND, INK, LINE, MUTED, Chart
 
 _WIDTH, _PITCH, _HEIGHT, _TOP = 533, 22, 14, 46
-_NAMES, _BARS, _END = 150, 158, 440
+_NAMES, _BARS, _END = 156, 163, 408
 _HELD, _GREW = "#2b6cb0", "#d9822b"
 _VARIABLES = {INK: "ink", MUTED: "muted", GROUND: "ground", LINE: "line", ALARM: "alarm"}
-_NAME_CHARACTERS = 28
+_NAME_CHARACTERS = 26
+_TAIL_CHARACTERS = 11
+"""Kept of a name that is too long: its pid stands there."""
 
 
 class Bar(Protocol):
@@ -125,13 +127,14 @@ def _limits(drawn: Bars, scale: float, threshold: float, bottom: float) -> list[
 def _row(y: float, name: str, size: float, grew: float, scale: float, text: str, *, bold: bool = False) -> str:
     middle, width = y + _HEIGHT - 3.5, max(0.8, size * scale)
     grown = min(width, grew * scale)
-    shown = name if len(name) <= _NAME_CHARACTERS else f"{name[: _NAME_CHARACTERS - 1]}…"
-    inside = _BARS + width + 6 > _END - 8
+    shown = name
+    if len(name) > _NAME_CHARACTERS:
+        shown = f"{name[: _NAME_CHARACTERS - _TAIL_CHARACTERS - 1]}…{name[-_TAIL_CHARACTERS:]}"
     return "".join((
         _label(_NAMES, middle, shown, INK, anchor="end", bold=bold),
         _rectangle(_BARS, y, width - grown, _HEIGHT, fill=_HELD),
         _rectangle(_BARS + width - grown, y, grown, _HEIGHT, fill=_GREW),
-        _label(_END + 6 if inside else _BARS + width + 5, middle, text, INK, bold=bold),
+        _label(_END + 12, middle, text, INK, bold=bold),
     ))  # fmt: skip
 
 
@@ -140,7 +143,7 @@ def _rest(y: float, drawn: Bars, scale: float) -> str:
     return (
         _label(_NAMES, middle, "not in processes", MUTED, anchor="end")
         + _rectangle(_BARS, y, width, _HEIGHT, fill="none", stroke=MUTED, dashed=True)
-        + _label(_BARS + width + 5, middle, _size(drawn.rest), MUTED)
+        + _label(_END + 12, middle, _size(drawn.rest), MUTED)
     )
 
 

@@ -43,6 +43,18 @@ class MemoryCgroup:
         return int((self.directory / name).read_text())
 
     @property
+    def working_bytes(self) -> int:
+        """Usage less page cache that can go."""
+        key = "inactive_file" if self.version == 2 else "total_inactive_file"
+        words = dict(line.split() for line in (self.directory / "memory.stat").read_text().splitlines())
+        return max(0, self.usage_bytes - int(words.get(key, 0)))
+
+    def limit(self, limit_bytes: int) -> None:
+        """Set the limit; what is page cache above it goes."""
+        name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
+        (self.directory / name).write_text(f"{limit_bytes}\n")
+
+    @property
     def kills(self) -> int:
         """Processes that were killed at its limit."""
         name = "memory.events" if self.version == 2 else "memory.oom_control"

@@ -197,6 +197,7 @@ class Sandbox:
                 "reserve_dsn": self.dsn("reserve"),
             },
             "app": {},
+            "workers": {"hosts": ["local"], "tmp_paths": [str(self.directory)]},
             **credentials.settings(_vendors_url(state), state["vendors"]["token"]),
         }
         if "application" in state:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,10 +18,10 @@ from runbook.connectors.base import Context
 from runbook.connectors.bullmq import BullQueue
 from runbook.connectors.redis_server import Session
 from runbook.settings import Queue
+from tests.integration.connectors.bullmq_bench import Bench, modules
 from tests.integration.connectors.redis_servers import RedisProcess, running
-from tests.support import missing, require_program, wait_until
+from tests.support import require_program, wait_until
 
-HERE = Path(__file__).parent / "bullmq"
 VERSIONS = (3, 4, 5, 6)
 HOUR_AGO = timedelta(hours=1)
 FORBIDDEN = {"keys", "smembers", "monitor", "config", "eval", "evalsha", "sort"}
@@ -39,55 +37,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
 def version(request: pytest.FixtureRequest) -> int:
     found: int = request.param
     return found
-
-
-def modules(version: int | str) -> str:
-    home = Path(os.environ.get("RUNBOOK_TEST_BULLMQ", "/nonexistent")) / str(version) / "node_modules"
-    if not home.is_dir():
-        missing(f"BullMQ {version} in RUNBOOK_TEST_BULLMQ (tests/fetch_bullmq)")
-    return str(home)
-
-
-class Bench:
-    """One queue of one version: what is done to it, and what is read from it."""
-
-    def __init__(self, server: RedisProcess, version: int, name: str, prefix: str = "bull") -> None:
-        self.server, self.version, self.name, self.prefix = server, version, name, prefix
-        self.node = require_program("node", package="nodejs")
-        self.workers: list[subprocess.Popen[str]] = []
-
-    def connector(self, **changed: Any) -> BullQueue:
-        return BullQueue(Context(), self.server.url(), Queue(**{"name": self.name, "prefix": self.prefix, **changed}))
-
-    def row(self) -> dict[str, Any]:
-        reading = self.connector().state()
-        assert reading.state == "ok", reading.reason
-        row: dict[str, Any] = reading.value[0]
-        return row
-
-    def do(self, *steps: list[Any]) -> dict[str, int]:
-        """Steps of ``queue.cjs``; the counts that the library gives afterwards."""
-        command = [self.node, str(HERE / "queue.cjs"), *self._where(), json.dumps(steps)]
-        counts: dict[str, int] = json.loads(subprocess.check_output(command, text=True, timeout=60))
-        return counts
-
-    def work(self, **options: Any) -> subprocess.Popen[str]:
-        """A worker that is ready."""
-        command = [self.node, str(HERE / "worker.cjs"), *self._where(), json.dumps(options)]
-        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
-        self.workers.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    def _where(self) -> list[str]:
-        return [modules(self.version), str(self.server.port), self.prefix, self.name]
-
-    def close(self) -> None:
-        for process in self.workers:
-            process.kill()
-            process.communicate()
-        self.workers.clear()
 
 
 @pytest.fixture
@@ -296,6 +245,59 @@ def test_state_and_active_and_failed_and_completed_together_take_two_round_trips
     assert {r.state for r in readings} == {"ok"}
 
 
+def history(bench: Bench, since_: datetime | None = None) -> dict[str, list[dict[str, Any]]]:
+    readings = bench.connector().history(since_ or since())
+    assert {r.state for r in readings} == {"ok"}, [(r.name, r.reason) for r in readings]
+    return {r.name: r.value for r in readings}
+
+
+def test_who_waits_is_told_with_its_list_and_the_longest_first(bench: Bench) -> None:
+    ago = int((datetime.now(UTC) - timedelta(minutes=20)).timestamp() * 1000)
+    bench.do(["add", "old", {"timestamp": ago}], ["add", "new", {}, 2], ["pause"])
+    waiting = history(bench)["queue_waiting"]
+    assert [row["job"] for row in waiting] == ["old", "new", "new"]
+    assert {row["list"] for row in waiting} == {"wait" if bench.version == 6 else "paused"}
+    assert waiting[0]["waited_seconds"] == pytest.approx(1200, abs=60)
+    assert all(row["has_hash"] and row["at_head"] for row in waiting)
+
+
+def test_a_job_between_two_tries_says_why_and_one_that_is_scheduled_does_not(bench: Bench) -> None:
+    bench.do(["add", "ok", {"delay": 3_600_000}],
+             ["add", "fail badly", {"attempts": 3, "backoff": {"type": "fixed", "delay": 600_000}}])  # fmt: skip
+    bench.work()
+    wait_until(lambda: bench.row()["delayed"] == 2, what="the second try to be put off")
+    again, later = history(bench)["queue_delayed"]
+    assert (again["job"], again["attempts"], again["reason"]) == ("fail badly", 1, "badly")
+    assert (later["job"], later["attempts"], later["reason"]) == ("ok", 0, None)
+    assert datetime.fromisoformat(later["due_at"]) > datetime.now(UTC) + timedelta(minutes=50)
+
+
+def test_what_ended_is_counted_by_the_minute_and_told_with_its_times(bench: Bench) -> None:
+    bench.do(["add", "ok", {}, 3], ["add", "fail x"])
+    bench.work()
+    wait_until(lambda: bench.row()["completed"] == 3 and bench.row()["failed"] == 1, what="the jobs")
+    told = history(bench)
+    assert sum(row["completed"] for row in told["queue_flow"]) == 3
+    assert sum(row["failed"] for row in told["queue_flow"]) == 1
+    assert len(told["queue_flow"]) >= 60
+    assert told["queue_failed"][0]["ran_seconds"] >= 0
+    assert told["queue_before"] == []
+    row = bench.row()
+    assert (row["added"], row["last_completed_at"] is not None, row["last_failed_at"] is not None) == (4, True, True)
+    assert len(history(bench, datetime.now(UTC) + timedelta(minutes=1))["queue_before"]) == 3
+
+
+def test_a_parent_is_told_with_the_child_that_failed(bench: Bench) -> None:
+    bench.do(["flow", "album", "fail no such picture"], ["flow", "other", "hang"])
+    with contextlib.closing(Bench(bench.server, bench.version, f"{bench.name}-children")) as children:
+        children.work(concurrency=2)
+        wait_until(lambda: children.row()["failed"] == 1, what="the child's failure")
+        told = {row["job"]: row for row in history(bench)["queue_parents"]}
+    assert told["album"]["child_reason"] == "no such picture"
+    assert f"{bench.name}-children:" in told["album"]["failed_child"]
+    assert (told["other"]["failed_child"], told["other"]["children_left"]) == (None, 1)
+
+
 # -- what is no matter of the version ---------------------------------------------------------------------------------
 
 
@@ -393,6 +395,67 @@ def test_workers_are_unknown_where_names_are_hidden(newest: Bench) -> None:
     assert row["workers"] is None
 
 
+def test_hashes_that_may_not_be_read_are_not_taken_for_gone(newest: Bench) -> None:
+    newest.do(["add", "ok", {}, 2])
+    with user(newest.server, "+@read", "-hmget", "+client|setname") as url:
+        readings = BullQueue(Context(), url, Queue(name=newest.name)).history(since())
+    waiting = next(r for r in readings if r.name == "queue_waiting")
+    assert [row["has_hash"] for row in waiting.value] == [None, None]
+
+
+def test_a_waiting_job_whose_hash_was_evicted_is_told(newest: Bench) -> None:
+    newest.do(["add", "ok", {"jobId": "gone"}], ["add", "ok"])
+    newest.server.client().delete(f"bull:{newest.name}:gone")
+    told = {row["id"]: row["has_hash"] for row in history(newest)["queue_waiting"]}
+    assert sorted(told.values()) == [False, True]
+    assert told["gone"] is False
+
+
+def test_the_oldest_of_those_that_come_last_is_among_many_that_are_prioritized(
+    newest: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_OLDEST", 2)
+    newest.do(
+        ["add", "starving", {"priority": 9}], ["add", "late", {"priority": 9}, 6], ["add", "first", {"priority": 1}, 6]
+    )
+    reading = next(r for r in newest.connector().history(since()) if r.name == "queue_waiting")
+    assert "starving" in {row["job"] for row in reading.value}
+    assert (reading.state, "of 13" in reading.reason) == ("partial", True)
+
+
+def test_the_newest_and_the_oldest_of_a_long_list_are_read(newest: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_NEWEST", 3)
+    monkeypatch.setattr(module, "MAX_OLDEST", 1)
+    newest.do(["add", "oldest"], ["add", "between", {}, 6], ["add", "newest", {}, 3])
+    reading = next(r for r in newest.connector().history(since()) if r.name == "queue_waiting")
+    assert [row["job"] for row in reading.value if not row["at_head"]] == ["oldest"]
+    assert {row["job"] for row in reading.value if row["at_head"]} == {"newest"}
+    assert (reading.state, reading.reason) == ("partial", "only 4 of 10")
+
+
+def test_a_rate_limit_of_the_queues_own_is_told(newest: Bench) -> None:
+    newest.do(["rate", 5, 10_000])
+    row = newest.row()
+    assert (row["rate_max"], row["rate_duration_ms"]) == (5, 10_000)
+
+
+def test_a_history_takes_four_round_trips_over_one_connection(newest: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest.do(["add", "ok", {}, 2], ["add", "ok", {"priority": 2}], ["flow", "a", "b"])
+    trips: list[int] = []
+    batch = Session.batch
+
+    def counted(self: Session, commands: Any) -> list[Any]:
+        trips.extend([1] if commands else [])
+        return batch(self, commands)
+
+    monkeypatch.setattr(Session, "batch", counted)
+    before = int(newest.server.client().info("stats")["total_connections_received"])
+    newest.connector().history(since())
+    after = int(newest.server.client().info("stats")["total_connections_received"])
+    assert len(trips) <= 4
+    assert after - before <= 2  # ours, and the one that counts
+
+
 def test_a_user_who_may_not_read_is_permission_denied(newest: Bench) -> None:
     newest.do()
     with user(newest.server, "+ping") as url:
@@ -404,6 +467,7 @@ def test_a_user_who_may_not_read_is_permission_denied(newest: Bench) -> None:
 def test_nothing_that_costs_with_the_size_of_the_queue_is_sent(tmp_path: Path) -> None:
     with running(tmp_path) as own:
         BullQueue(Context(), own.url(), Queue(name="x")).look(since())
+        BullQueue(Context(), own.url(), Queue(name="x")).history(since())
         sent = {key.removeprefix("cmdstat_") for key in own.client().info("commandstats")}
     assert not sent & FORBIDDEN
 

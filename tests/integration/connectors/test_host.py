@@ -14,9 +14,10 @@ import pytest
 
 from runbook.connectors.base import Context
 from runbook.connectors.host import Host
+from runbook.connectors.shell import Shell, script_argv, with_functions
 from runbook.settings import Workers
 from tests.integration.connectors.sshd import Home, Sshd
-from tests.support import free_port
+from tests.support import free_port, wait_until
 
 MEMINFO = """MemTotal:       8000000 kB
 MemFree:          300000 kB
@@ -106,6 +107,73 @@ def test_a_process_has_its_memory_its_files_and_its_age(proc: Path) -> None:
     assert row["age_seconds"] == pytest.approx(1050.5 - 5000 / os.sysconf("SC_CLK_TCK"), abs=1)
 
 
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("12:cpu,cpuacct:/c\n4:memory:/docker/a:b\n0::/x\n", "/docker/a:b"),
+        ("0::/system.slice/api.service\n", "/system.slice/api.service"),
+        ("3:cpuset:/\n", ""),
+    ],
+    ids=["v1", "v2", "no memory controller"],
+)
+def test_a_process_has_the_cgroup_that_its_memory_is_charged_to(proc: Path, text: str, path: str) -> None:
+    (proc / "4242/cgroup").write_text(text)
+    assert host(proc).processes().rows[0]["cgroup"] == path
+
+
+def test_swap_and_the_mode_of_overcommit_are_read(proc: Path) -> None:
+    written(proc, {"vmstat": "pswpin 7\npswpout 8\n", "sys/vm/overcommit_memory": "2\n"})
+    row = host(proc).memory().rows[0]
+    assert (row["swapped_in"], row["swapped_out"], row["overcommit_mode"]) == (7, 8, 2)
+
+
+KERNEL_LOG = (
+    "[    0.000000] Linux version 6.1\n"
+    "[  100.000000] node invoked oom-killer: gfp_mask=0xcc0, order=0, oom_score_adj=0\n"
+    "[  100.100000] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+    "oom_memcg=/docker/web,task_memcg=/docker/web/a,task=node,pid=77,uid=0\n"
+    "[  100.200000] Memory cgroup out of memory: Killed process 77 (node (worker)) total-vm:82172kB, "
+    "anon-rss:72000kB, file-rss:6612kB\n"
+    "[  900.000000] Out of memory: Killed process 88 (java) total-vm:82172kB, anon-rss:1000kB, file-rss:6612kB\n"
+    "[  950.000000] Task in /old/a killed as a result of limit of /old\n"
+    "[  950.100000] Memory cgroup out of memory: Kill process 99 (php) score 900 or sacrifice child\n"
+    "[  950.200000] Killed process 99 (php) total-vm:82172kB, anon-rss:2000kB, file-rss:6612kB\n"
+)
+
+
+def test_kills_are_dated_by_the_kernels_log(proc: Path, tmp_path: Path) -> None:
+    log = written(tmp_path, {"dmesg": KERNEL_LOG}) / "dmesg"
+    reading = host(proc).oom_kills(str(log))
+    assert reading.state == "ok"
+    found = [(r["age_seconds"], r["pid"], r["command"], r["rss_bytes"], r["cgroup"]) for r in reading.rows]
+    assert found == [
+        (950.3, 77, "node (worker)", 72000 * 1024, "/docker/web"),
+        (150.5, 88, "java", 1000 * 1024, ""),
+        (100.3, 99, "php", 2000 * 1024, "/old"),
+    ]
+
+
+def test_a_log_that_does_not_reach_back_to_the_boot_says_so(proc: Path, tmp_path: Path) -> None:
+    log = written(tmp_path, {"dmesg": "[  800.000000] nothing\n"}) / "dmesg"
+    reading = host(proc).oom_kills(str(log))
+    assert (reading.state, reading.rows) == ("partial", [])
+    assert "begins 800 s after the boot" in reading.reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_who_may_not_read_the_kernels_log_says_so_and_not_that_nothing_was_killed() -> None:
+    if Path("/proc/sys/kernel/dmesg_restrict").read_text().strip() == "0":
+        pytest.skip("everybody may read the kernel log here")
+    text = with_functions('host_oom "$@"')
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *script_argv("oom_kills", text, ["/proc"])]
+    reading = Shell(Context()).run("oom_kills", argv)
+    assert (reading.state, reading.value) == ("not_configured", None)
+
+
+def test_a_recorded_root_without_a_log_has_no_kills_of_this_host(proc: Path) -> None:
+    assert host(proc).oom_kills().state == "not_configured"
+
+
 @pytest.mark.parametrize(("pattern", "count"), [(r"app\.js", 1), ("postgres", 0), ("^node .*80$", 1)])
 def test_processes_are_chosen_by_a_pattern(proc: Path, pattern: str, count: int) -> None:
     assert len(host(proc).processes(pattern).rows) == count
@@ -138,11 +206,15 @@ def test_a_listening_socket_has_its_queue(proc: Path) -> None:
 
 HOLDER = ("pid", "processes", "state", "age_seconds", "cpu_seconds", "open_files", "open_files_limit", "command")
 
-V2 = {"memory.current": "1000", "memory.max": "2000", "memory.stat": "anon 300\ninactive_file 600\n",
+V2 = {"memory.current": "1000", "memory.max": "2000",
+      "memory.stat": "anon 300\nshmem 20\ninactive_file 600\npgmajfault 9\n"
+      "workingset_refault_anon 2\nworkingset_refault_file 5\n",
       "memory.events": "low 0\nhigh 0\nmax 41\noom 2\noom_kill 1\n", "cpu.stat": "nr_periods 10\nnr_throttled 4\n",
       "cpu.max": "150000 100000", "pids.current": "12", "pids.max": "max"}  # fmt: skip
 V1 = {"memory/web/memory.usage_in_bytes": "1000", "memory/web/memory.limit_in_bytes": "2000",
-      "memory/web/memory.stat": "total_inactive_file 600\n", "memory/web/memory.failcnt": "41",
+      "memory/web/memory.stat": "inactive_file 1\ntotal_inactive_file 600\ntotal_rss 300\ntotal_shmem 20\n"
+      "total_pgmajfault 9\ntotal_workingset_refault_anon 2\ntotal_workingset_refault_file 5\n",
+      "memory/web/memory.failcnt": "41",
       "memory/web/memory.oom_control": "under_oom 0\noom_kill 1\n",
       "cpu/web/cpu.stat": "nr_periods 10\nnr_throttled 4\n",
       "cpu/web/cpu.cfs_quota_us": "150000", "cpu/web/cpu.cfs_period_us": "100000", "pids/web/pids.current": "12",
@@ -165,16 +237,26 @@ def test_a_cgroup_reads_alike_in_every_version(tmp_path: Path, kind: str, path: 
             "host": "local", "version": version, "path": "/web", "usage_bytes": 1000, "limit_bytes": 2000,
             "inactive_file_bytes": 600, "working_set_bytes": 400, "working_set_percent": 20.0, "max_events": 41,
             "oom_kills": 1, "cpu_periods": 10, "cpu_throttled": 4, "cpu_quota_cores": 1.5, "pids": 12,
-            "pids_limit": None,
+            "pids_limit": None, "anonymous_bytes": 300, "shmem_bytes": 20, "major_faults": 9, "refaults": 7,
+            "pressure_full_avg10": None,
         }
     ]  # fmt: skip
 
 
 def test_without_a_path_only_cgroups_with_a_limit_are_listed(tmp_path: Path) -> None:
-    free = {f"free/{name}": text for name, text in (V2 | {"memory.max": "max", "memory.events": "max 0\n"}).items()}
-    root = written(tmp_path, KINDS["v2"][0] | free)
-    assert [row["path"] for row in host(cgroups=root).cgroup().rows] == ["/web"]
+    unlimited = V2 | {"memory.max": "max", "memory.events": "max 0\n"}
+    free = {f"free/{name}": text for name, text in (unlimited | {"cpu.max": "max 100000"}).items()}
+    slow = {f"slow/{name}": text for name, text in unlimited.items()}
+    root = written(tmp_path, KINDS["v2"][0] | free | slow)
+    found = {row["path"]: (row["limit_bytes"], row["cpu_quota_cores"]) for row in host(cgroups=root).cgroup().rows}
+    assert found == {"/web": (2000, 1.5), "/slow": (None, 1.5)}
     assert host(cgroups=root).cgroup("/free").rows[0]["limit_bytes"] is None
+
+
+def test_pressure_inside_a_cgroup_is_read_where_the_kernel_keeps_it(tmp_path: Path) -> None:
+    pressure = "some avg10=9.00 avg60=0.00 avg300=0.00 total=1\nfull avg10=6.25 avg60=0.00 avg300=0.00 total=1\n"
+    root = written(tmp_path, KINDS["v2"][0] | {"web/memory.pressure": pressure})
+    assert host(cgroups=root).cgroup("/web").rows[0]["pressure_full_avg10"] == 6.25
 
 
 @pytest.mark.parametrize("path", ["../../etc", "/web/../..", "nothing-there"])
@@ -206,8 +288,8 @@ def test_a_deleted_file_that_is_held_open_is_found_with_its_holder(tmp_path: Pat
             writers = {r["path"]: r["writer_pid"] for r in host().log_files([str(tmp_path)]).rows}
             assert writers == {str(path): child.pid}
             path.unlink()
-            rows = [r for r in host().deleted_files().rows if r["pid"] == child.pid]
-            assert [r["path"] for r in rows] == [str(path)]
+            rows = [r for r in host().deleted_files().rows if r["path"] == str(path)]
+            assert [r["pid"] for r in rows] == [child.pid]
             assert rows[0]["bytes"] >= 3_000_000
         finally:
             child.kill()
@@ -282,5 +364,27 @@ def test_of_two_hundred_hosts_the_silent_ones_are_named(proc: Path) -> None:
     assert reading.duration_ms < 17_000
 
 
+def test_of_many_hosts_some_are_asked(proc: Path) -> None:
+    many = host(proc, on=("local", f"worker@127.0.0.1:{free_port()}"))
+    assert [row["host"] for row in many.among(["local", "stranger"]).processes().rows] == ["local"]
+    assert many.among([]).processes().state == "not_configured"
+
+
 def test_no_hosts_are_not_configured_and_never_this_one() -> None:
     assert host(on=()).memory().state == "not_configured"
+
+
+def test_processes_of_workers_are_those_that_the_settings_describe() -> None:
+    named = Host(Context(), Workers(hosts=["local"], process_pattern="sleep 61[.]25"))
+    process = subprocess.Popen(["sleep", "61.25"])
+    try:
+        (row,) = wait_until(lambda: named.worker_processes().value, what="the process")
+    finally:
+        process.kill()
+        process.wait()
+    assert (row["host"], row["pid"], row["state"]) == ("local", process.pid, "S")
+
+
+def test_without_a_pattern_no_process_is_taken_for_a_workers() -> None:
+    reading = Host(Context(), Workers(hosts=["local"])).worker_processes()
+    assert (reading.state, reading.reason) == ("not_configured", "workers.process_pattern is not set")

@@ -92,4 +92,5 @@ def test_a_dropped_index_shows_between_two_looks_with_the_statement_it_slows(deb
     assert (leading.blocks_ratio or 0) > 3
     table = database.read_whole(leading)
     assert table is not None
-    assert (table.relation, table.whole_scans, table.rows_per_scan) == ("orders", 30, 60_000)
+    assert (table.relation, table.rows_per_scan) == ("orders", 60_000)
+    assert table.whole_scans >= 30

@@ -22,6 +22,35 @@ PEAKS = (40, 42, 44, 47, 49, 52, 54, 57)
 """Sessions at the peak of each week, about five per cent more each time."""
 
 
+RULES = """groups:
+- name: disks
+  rules:
+  - alert: DiskFillsUp
+    expr: node_filesystem_avail_bytes / node_filesystem_size_bytes < 0.15
+    for: 5m
+    labels: {severity: page}
+  - alert: SomethingElse
+    expr: up == 0
+  - record: some:recording
+    expr: sum(node_filesystem_avail_bytes)
+"""
+
+
+def filesystems() -> list[str]:
+    """A disk that had 29 GB left an hour ago and has 4 now, as node_exporter tells it."""
+    labels = '{instance="db1:9100",mountpoint="/data",fstype="ext4",device="/dev/sdb1"}'
+    hour_ago = NOW - timedelta(hours=1)
+    sizes = {"size": (100, 100), "free": (34, 9), "avail": (29, 4)}
+    lines = []
+    for measure, values in sizes.items():
+        name = f"node_filesystem_{measure}_bytes"
+        lines.append(f"# TYPE {name} gauge")
+        lines += [
+            f"{name}{labels} {value}e9 {at.timestamp()}" for value, at in zip(values, (hour_ago, NOW), strict=True)
+        ]
+    return lines
+
+
 def history() -> str:
     """OpenMetrics: quiet weeks with one busy hour each; of the oldest week only the last days."""
     lines = ["# TYPE pg_stat_database_numbackends gauge", "# TYPE jobs gauge"]
@@ -38,7 +67,20 @@ def history() -> str:
     ]
     metrics = sorted(lines[2:], key=lambda line: line.startswith("jobs"))
     return "\n".join([lines[0], *(m for m in metrics if m.startswith("pg")), lines[1],
-                      *(m for m in metrics if m.startswith("jobs")), "# EOF", ""])  # fmt: skip
+                      *(m for m in metrics if m.startswith("jobs")), *queues(), *filesystems(), "# EOF",
+                      ""])  # fmt: skip
+
+
+def queues() -> list[str]:
+    """Two hours of two queues: as BullMQ counts one of them, and as bull_exporter does the other."""
+    times = [NOW - timedelta(hours=2) + STEP * n for n in range(31)]
+    counted = [80 if n == 5 else 4 for n in range(31)]
+    own = [
+        f'bullmq_job_count{{queue="a \\"b",state="waiting"}} {n} {at.timestamp()}'
+        for at, n in zip(times, counted, strict=True)
+    ]
+    other = [f'bull_queue_waiting{{prefix="bull",queue="mail"}} 7 {at.timestamp()}' for at in times]
+    return ["# TYPE bullmq_job_count gauge", *own, "# TYPE bull_queue_waiting gauge", *other]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +89,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     promtool = require_program("promtool", package="prometheus")
     folder: Path = tmp_path_factory.mktemp("prometheus")
     (folder / "history.txt").write_text(history(), encoding="utf-8")
-    (folder / "prometheus.yml").write_text("scrape_configs: []\n", encoding="utf-8")
+    (folder / "prometheus.yml").write_text("scrape_configs: []\nrule_files: [rules.yml]\n", encoding="utf-8")
+    (folder / "rules.yml").write_text(RULES, encoding="utf-8")
     subprocess.run(
         [promtool, "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=720h", "history.txt", "data"],
         cwd=folder, check=True, capture_output=True, timeout=120,
@@ -109,3 +152,28 @@ def test_a_query_that_does_not_parse_is_unknown_and_says_why(prometheus: Prometh
 
 def test_a_metric_that_nobody_records_is_no_row_and_not_0(prometheus: Prometheus) -> None:
     assert rows(prometheus.query("none", "nothing_of_that_name", NOW)) == []
+
+
+@pytest.mark.parametrize(
+    ("queue", "most"), [('a "b', 80.0), ("mail", 7.0)], ids=["of BullMQ's own exporter", "of bull_exporter"]
+)
+def test_a_week_of_a_queue_is_told_by_state(url: str, queue: str, most: float) -> None:
+    (found,) = rows(Prometheus(context(now=lambda: NOW), url).queue_week(queue))
+    assert (found["state"], found["most"]) == ("waiting", most)
+    assert found["mean"] <= most
+
+
+def test_a_queue_that_nobody_counts_has_no_rows(url: str) -> None:
+    assert rows(Prometheus(context(now=lambda: NOW), url).queue_week("nowhere")) == []
+
+
+def test_filesystems_are_told_with_what_they_had_an_hour_ago(prometheus: Prometheus) -> None:
+    found = rows(prometheus.filesystems(NOW))
+    assert {item["mountpoint"] for item in found} == {"/data"}
+    measures = {item["measure"]: item["value"] for item in found}
+    assert measures == {"size": 100e9, "free": 9e9, "available": 4e9, "available_before": 29e9, "least_available": 4e9}
+
+
+def test_alerting_rules_about_filesystems_are_found_and_others_are_not(prometheus: Prometheus) -> None:
+    found = rows(prometheus.alert_rules("disk_alerts", "node_filesystem"))
+    assert [(item["name"], item["for_seconds"], item["severity"]) for item in found] == [("DiskFillsUp", 300.0, "page")]

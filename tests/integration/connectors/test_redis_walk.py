@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +167,23 @@ def test_a_certificate_that_is_not_accepted_has_its_verify_code(tmp_path: Path) 
     assert code[3:].isdigit()
 
 
+def test_a_certificate_of_the_authority_that_the_url_names_is_accepted(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = authority.server()
+
+    def secure(stream: socket.socket) -> None:
+        with context.wrap_socket(stream, server_side=True) as inside:
+            inside.recv(64)
+            inside.sendall(b"+PONG\r\n")
+            inside.recv(64)
+
+    with listener(secure) as port:
+        rows = walk(f"rediss://localhost:{port}/0?ssl_ca_certs={authority.file}")
+        missing = walk(f"rediss://localhost:{port}/0?ssl_ca_certs=/nowhere/ca.pem")
+    assert (rows["tls"]["answer"], rows["greeting"]["answer"]) == ("yes", "yes")
+    assert ends(missing) == ("tls", "TLSFILES")
+
+
 def test_a_server_that_turns_everybody_away_at_the_door_is_heard() -> None:
     def door(stream: socket.socket) -> None:
         stream.sendall(b"-DENIED Redis is running in protected mode because protected mode is enabled\r\n")
@@ -222,22 +238,36 @@ def test_a_database_that_does_not_exist_is_told(server: RedisProcess) -> None:
     assert ends(walk(server.url(f":{PASSWORD}").replace("/0", "/99"))) == ("database", "ERR")
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server (Debian package redis-server)")
-def test_rights_are_asked_for_and_not_tried_where_the_server_can_tell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tests.integration.connectors.redis_servers.program", lambda: shutil.which("redis-server"))
-    with running(tmp_path) as newer:
-        newer.client().acl_setuser(
-            "reader",
-            enabled=True,
-            passwords=[f"+{PASSWORD}"],
-            keys=["*"],
-            commands=["+@read", "+ping", "+info", "+acl"],
-        )
-        rows = walk(newer.url(f"reader:{PASSWORD}"))
-        assert (rows["write"]["answer"], rows["write"]["code"]) == ("no", "NOPERM")
-        assert newer.client().dbsize() == 0
+def of_version_7(dry_run: bytes) -> Callable[[socket.socket], None]:
+    """A server that says it is 7.0 and answers ``ACL DRYRUN`` so; anything else it would run is an error."""
+    info = b"redis_version:7.0.15\r\nrole:master\r\n"
+    answers = {
+        b"PING": b"+PONG\r\n",
+        b"INFO": b"$%d\r\n%s\r\n" % (len(info), info),
+        b"WHOAMI": b"$6\r\nreader\r\n",
+        b"DRYRUN": dry_run,
+    }
+
+    def answer(stream: socket.socket) -> None:
+        while said := stream.recv(4096):
+            known = next((reply for word, reply in answers.items() if word in said), b"-ERR unknown command\r\n")
+            stream.sendall(known)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("dry_run", "answer", "code"),
+    [
+        (b"+OK\r\n", "cannot tell", ""),
+        (b"$55\r\nUser reader has no permissions to run the 'set' command\r\n", "no", "NOPERM"),
+        (b"-NOPERM this user has no permissions to run the 'acl' command\r\n", "cannot tell", ""),
+    ],
+)
+def test_rights_are_asked_for_and_not_tried_where_the_server_can_tell(dry_run: bytes, answer: str, code: str) -> None:
+    with listener(of_version_7(dry_run)) as port:
+        rows = walk(f"redis://127.0.0.1:{port}/0")
+    assert (rows["write"]["answer"], rows["write"]["code"]) == (answer, code)
 
 
 # -- what one that lets us in tells -----------------------------------------------------------------------------------
@@ -339,3 +369,21 @@ def test_a_server_that_hangs_takes_one_wait_and_not_one_for_each_reading(server:
         os.kill(server.process.pid, signal.SIGCONT)
     assert {reading.state for reading in readings} == {"timeout"}
     assert taken < 2.5
+
+
+def test_nothing_but_reading_commands_is_sent_and_nothing_is_changed(tmp_path: Path) -> None:
+    reads = {"ping", "auth", "hello", "info", "client", "client|setname", "client|list", "select", "slowlog",
+             "slowlog|get", "config", "config|get", "acl", "acl|log", "acl|whoami", "acl|dryrun", "latency",
+             "latency|latest", "cluster", "cluster|info"}  # fmt: skip
+    with running(tmp_path) as server:
+        before = server.client().config_get("*")
+        asked = connector(server.url().replace("/0", "/3"))
+        asked.walk(0.5, 0.5)
+        asked.beat()
+        asked.look()
+        sent = {key.removeprefix("cmdstat_") for key in server.client().info("commandstats")}
+        persistence = server.client().info("persistence")
+        assert server.client().config_get("*") == before
+        assert server.client().info("keyspace") == {}
+    assert sent <= reads
+    assert persistence["rdb_changes_since_last_save"] == 0

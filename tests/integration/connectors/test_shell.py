@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -259,3 +260,15 @@ def test_filesystems_are_told_with_bytes_and_inodes(shell: Shell, tmp_path: Path
     assert set(rows[0]) == {
         "filesystem", "mount", "size_kb", "used_kb", "available_kb", "used_percent", "inodes_percent",
     }  # fmt: skip
+
+
+def test_what_a_command_writes_right_before_its_end_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = shell_module._exited
+
+    def late(process: subprocess.Popen[bytes]) -> bool:
+        time.sleep(0.4)  # we were busy after we had looked for output
+        return ended(process)
+
+    monkeypatch.setattr(shell_module, "_exited", late)
+    output = shell_module.execute(["/bin/sh", "-c", "sleep 0.25; echo written last"], limit_seconds=10)
+    assert output.out == b"written last\n"

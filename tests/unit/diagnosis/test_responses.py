@@ -398,6 +398,20 @@ def test_a_standby_that_is_behind_slows_nobody_who_does_not_wait_for_it() -> Non
     assert "L14" not in found(findings(service))
 
 
+def test_a_redis_that_is_far_from_us_is_not_slow_for_the_application() -> None:
+    service = vendor()
+    service.ping_ms = 45.0
+    assert "L11" not in found(findings(service))
+    far = one_route()
+    far.ping_ms = 320.0
+    assert set(found(findings(far))) == {"L13"}
+
+
+def test_files_that_the_proxy_serves_by_itself_are_no_sign_that_the_application_is_well() -> None:
+    service = blocked_loop().add(400, 2.0, route="/assets/app.js", instance=None, release=None)
+    assert set(found(findings(service))) == {"L05"}
+
+
 def test_a_scan_that_waits_for_each_of_its_reads_is_no_slow_disk() -> None:
     service = sampled_statement()
     service.running = [("-77", SEARCH, 2, 1.4, "IO")]
@@ -425,6 +439,26 @@ def test_the_newest_release_on_one_bad_instance_is_not_the_releases() -> None:
     result = findings(service)
     assert "L15" not in {v.cause for v in result.verdict if v.tier == "confirmed"}
     assert result.verdict[0].cause == "L13"
+
+
+def replaced() -> Latency:
+    """The new release took the place of the old one, and every route is slow."""
+    service = Latency()
+    for route in ("/items", "/items/7", "/feed"):
+        service.add(200, SLOW, route=route, release="1.9.0")
+    service.before = [r._replace(release="1.8.0") for r in service.before]
+    service.deployments = [{"sha": "f" * 40, "ref": "v1.9.0", "state": "success"}]
+    return service
+
+
+def test_a_release_that_took_the_place_of_another_is_named_when_nothing_else_is_found() -> None:
+    assert found(findings(replaced()))["L15"].details["release"] == "1.9.0"
+
+
+def test_a_deployment_nearby_is_no_cause_where_another_is_found() -> None:
+    service = replaced()
+    service.metrics, service.live_ms = {"event_loop_lag_p99_ms": 900.0}, 700.0
+    assert set(found(findings(service))) == {"L05"}
 
 
 def test_a_slow_route_is_only_a_place_while_the_database_cannot_be_asked() -> None:

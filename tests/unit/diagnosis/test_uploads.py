@@ -714,20 +714,28 @@ def test_a_worker_without_a_name_that_renews_its_lock_is_not_called_absent() -> 
 
 
 @pytest.mark.parametrize(
-    ("code", "tier"), [("ECONNREFUSED", "confirmed"), ("WRONGPASS", "undetermined"), ("", "undetermined")]
+    ("code", "tier"),
+    [
+        *((code, "confirmed") for code in ("ECONNREFUSED", "MAXCLIENTS", "LOADING", "BUSY", "MISCONF", "CLUSTERDOWN")),
+        *((code, "undetermined") for code in ("WRONGPASS", "NOPERM", "DNS", "SILENT", "ETIMEDOUT", "")),
+    ],
 )
 def test_a_redis_that_refuses_everybody_stops_the_queue_and_one_that_refuses_us_is_unknown(
     code: str, tier: str
 ) -> None:
     pipeline = missing(healthy())
     state = "auth_failed" if code == "WRONGPASS" else "unreachable"
+    refers = {"ECONNREFUSED": "K01", "MAXCLIENTS": "K05", "BUSY": "K11"}
     for name in ("redis_ping", "queue_failed", "queue_completed"):
         pipeline.instead[name] = reading(name, None, source="redis", state=state, code=code, reason="…")
     readings = [
         replace(r, value=None, state=state, code=code, reason="…") if r.name in ("queue_state", "queue_active") else r  # type: ignore[arg-type]
         for r in pipeline.readings()
     ]
-    assert verdict(diagnose(readings, {}), "V12").tier == tier
+    found = verdict(diagnose(readings, {}), "V12")
+    assert found.tier == tier
+    if code in refers:
+        assert (found.details["refers_to"], found.details["redis"]) == ("Q14", refers[code])
 
 
 def test_a_full_file_system_of_one_worker_is_named_with_its_host() -> None:

@@ -1,6 +1,6 @@
 # host_cgroup CGROUPS [PATH]
 # Memory, CPU and process numbers of the cgroup PATH under the mount CGROUPS; without PATH of every cgroup that has a
-# limit of memory or has been short of it. The version is that of the hierarchy that holds the memory controller: a
+# limit of memory or a quota of processor time, or has been short of memory. The version is that of the hierarchy that holds the memory controller: a
 # mount of version 2 may lack it.
 host_cgroup() {
   case "${2:-}" in *..*) echo "not the path of a cgroup: $2" >&2; return 2 ;; esac
@@ -81,7 +81,8 @@ host_cgroup() {
       if (quota[1] == "max" || quota[1] == "-1") quota[1] = "none"
       if (most == "max") most = "none"
       if (usage == "") next
-      if (ENVIRON["GIVEN"] == "" && (limit == "none" || limit == "") && !(kills > 0) && !(max > 0)) next
+      bounded = (limit != "none" && limit != "") || quota[1] + 0 > 0
+      if (ENVIRON["GIVEN"] == "" && !bounded && !(kills > 0) && !(max > 0)) next
       printf "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t", ENVIRON["VERSION"], path, usage, limit, inactive, \
         max, kills, periods, throttled, quota[1], quota[2], pids, most
       printf "%s\t%s\t%s\t%s\t%s\n", anonymous, shmem, faults, refaults, pressure

@@ -7,7 +7,8 @@ host_deleted_files() {
       case "$path" in /memfd:* | /SYSV* | /dev/zero* | /\[aio\]* | /anon_hugepage*) continue ;; esac
       held=
       [ "$pid" = hidden ] || held=$(ls -iskL "$1/$pid/fd/$descriptor" 2>/dev/null | awk '{ print $1 "\t" $2 }')
-      name=$(tr '\000\t\n' '   ' < "$1/$pid/cmdline" 2>/dev/null | cut -c 1-300)
+      name=
+      [ "$pid" = hidden ] || name=$({ tr '\000\t\n' '   ' < "$1/$pid/cmdline"; } 2>/dev/null | cut -c 1-300)
       printf '%s\t%s\t%s\t%s\t%s\n' "$pid" "$descriptor" "${held:-	}" "$name" "$path"
     done
     awk '{ print "mount\t" $2 }' "$1/mounts"
@@ -25,6 +26,7 @@ host_deleted_files() {
           if (index(file[i], mounts[j] "/") == 1 && length(mounts[j]) > length(best)) best = mounts[j]
         printf "%s\t%s\t%s\t%.0f\t%s\n", pid[i], name[i], file[i], bytes[i] * 1024, best
       }
+      if (hidden == "") { print "the open files could not be listed" > "/dev/stderr"; exit 3 }
       if (hidden > 0) {
         print "the open files of " hidden " processes of other users are hidden" > "/dev/stderr"
         exit 3

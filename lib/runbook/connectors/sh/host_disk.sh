@@ -1,16 +1,21 @@
 # host_disk PROC [MOUNT]
 # One row a mounted filesystem: size and inodes from df, type and options from PROC/mounts. A filesystem of another host
-# is not asked for its size unless it is the MOUNT: one that does not answer would hold up all the others.
+# is not asked for its size unless it holds MOUNT, any path: one that does not answer would hold up all the others.
 host_disk() {
   [ -r "$1/mounts" ] || { echo "$1/mounts cannot be read" >&2; return 127; }
   given=${2:-}
+  limit=
+  command -v timeout >/dev/null 2>&1 && limit='timeout 5'
   {
     awk '{ print "mount", $0 }' "$1/mounts"
-    awk -v given="$given" '
-      given != "" { next }
+    if [ -n "$given" ]; then
+      $limit df -P -k -- "$given" 2>/dev/null | sed '1d; s/^/blocks /'
+      $limit df -P -i -- "$given" 2>/dev/null | sed '1d; s/^/inodes /'
+    fi
+    awk '
       $3 !~ /^(nfs|nfs4|cifs|smb3|smbfs|fuse.sshfs|9p|ceph|glusterfs|fuse.glusterfs|afs|autofs)$/ { print $2 }
-    ' "$1/mounts" | { [ -n "$given" ] && printf '%s\n' "$given"; cat; } | host_disk_df
-  } | GIVEN=$given awk '
+    ' "$1/mounts" | host_disk_df
+  } | awk '
     function plain(text) {
       gsub(/\\040/, " ", text); gsub(/\\011/, " ", text); gsub(/\\012/, " ", text); gsub(/\\134/, "\\", text)
       return text
@@ -32,7 +37,7 @@ host_disk() {
       for (i = 1; i <= n; i++) {
         at = order[i]
         if (seen[at]++ || size[at] == 0 && size[at] != "") continue
-        if (size[at] == "" && (ENVIRON["GIVEN"] != "" || type[at] !~ far)) continue
+        if (size[at] == "" && type[at] !~ far) continue
         print from[at], at, type[at], kb(size[at]), kb(used[at]), kb(free[at]), all[at], taken[at], options[at]
       }
     }

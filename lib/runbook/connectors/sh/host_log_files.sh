@@ -29,5 +29,6 @@ host_log_files() {
       close("tr \"\\000\\t\\n\" \"   \" < " file)
       return substr(line, 1, 300)
     }
-    END { if (hidden > 0) { print "the open files of " hidden " processes of other users are hidden" > "/dev/stderr"; exit 3 } }'
+    END { if (hidden == "") { print "the open files could not be listed" > "/dev/stderr"; exit 3 }
+      if (hidden > 0) { print "the open files of " hidden " processes of other users are hidden" > "/dev/stderr"; exit 3 } }'
 }

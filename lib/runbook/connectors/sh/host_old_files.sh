@@ -13,5 +13,5 @@ host_old_files() {
   } | awk -F '\t' '
     $1 == "hidden" { hidden = $2; next }
     $1 != "file" { open[$3] = 1; next }
-    { printf "%s\t%.0f\t%s\t%s\n", $4, $2 * 512, $3, (($4 in open) ? "yes" : (hidden > 0 ? "" : "no")) }'
+    { printf "%s\t%.0f\t%s\t%s\n", $4, $2 * 512, $3, (($4 in open) ? "yes" : (hidden == 0 && hidden != "" ? "no" : "")) }'
 }

@@ -7,10 +7,12 @@ host_oom() {
   if [ -n "${2:-}" ]; then
     host_oom_lines=$(cat -- "$2") || return 127
   elif [ "$1" = /proc ]; then
-    host_oom_lines=$(dmesg 2>/dev/null) ||
-      host_oom_lines=$(journalctl -k -b -o short-monotonic --no-pager -n 20000 2>/dev/null) ||
-      { echo 'the kernel log may not be read (dmesg, journalctl -k)' >&2; return 126; }
+    host_oom_lines=$(dmesg 2>/dev/null)
+    [ -n "$host_oom_lines" ] ||
+      host_oom_lines=$(journalctl -k -b -o short-monotonic --no-pager -n 20000 2>/dev/null | grep '\[ *[0-9]*\.[0-9]*\]')
   fi
+  # Who may not read it is shown nothing, by journalctl without any complaint; a kernel is never that silent.
+  [ -n "$host_oom_lines" ] || { echo 'the kernel log may not be read (dmesg, journalctl -k)' >&2; return 127; }
   read -r up _ < "$1/uptime"
   printf '%s\n' "$host_oom_lines" | UPTIME=$up awk '
     function after(text, key,   rest) {
@@ -30,7 +32,8 @@ host_oom() {
     / killed as a result of limit of / { constraint = "CONSTRAINT_MEMCG"; where = after($0, "as a result of limit of ") }
     /Killed process [0-9]+/ {
       pid = after($0, "Killed process ")
-      command = $0; sub(/.*Killed process [0-9]+,? *\(/, "", command); sub(/\).*/, "", command)
+      command = $0; sub(/.*Killed process [0-9]+,? *\(/, "", command)
+      if (!sub(/\),? +total-vm:.*/, "", command)) sub(/\).*/, "", command)
       rss = after($0, "anon-rss:"); sub(/kB$/, "", rss)
       if ($0 ~ /[Mm]emory cgroup out of memory/) constraint = "CONSTRAINT_MEMCG"
       else if (constraint == "") constraint = "CONSTRAINT_NONE"

@@ -14,7 +14,7 @@ from runbook.diagnosis.memory.limits import Limits
 from runbook.diagnosis.memory.prevention import prevention
 from runbook.diagnosis.memory.proposals import propose
 from runbook.diagnosis.memory.scopes import worst
-from runbook.diagnosis.memory.tables import fullest_first, growing, in_memory, largest_first
+from runbook.diagnosis.memory.tables import fullest_first, growing, in_memory, kills_by_place, largest_first
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.verdict import Cause
 from runbook.result import Findings, Reading, Verdict
@@ -26,6 +26,7 @@ __all__ = [
     "fullest_first",
     "growing",
     "in_memory",
+    "kills_by_place",
     "largest_first",
     "prevention",
     "worst",
@@ -119,6 +120,8 @@ def _impact(facts: Facts) -> str:
     said = [f"{scope.label} has {scope.percent:.0f} % of its memory in use" for scope in short[:3]]
     if len(short) > 3:
         said.append(f"{len(short) - 3} more are short of memory")
+    if facts.soonest is not None and facts.soonest <= facts.limits.full_minutes:
+        said.append(f"memory is used up in {facts.soonest:g} minutes at the pace of what grows")
     if facts.kills.number:
         said.append(f"{facts.kills.number} processes were killed within the window")
     if facts.stalled_percent and facts.stalled_percent >= facts.limits.stalled_percent:

@@ -53,7 +53,7 @@ def bars(readings: Sequence[Reading], parameters: Mapping[str, Any], findings: F
         return None
     groups: dict[str, list[Process]] = {}
     for process in found:
-        name = "PostgreSQL" if facts._owner(process) == "postgres" else process.program or process.command[:20]
+        name = "PostgreSQL" if facts.owner(process) == "postgres" else process.program or process.command[:20]
         groups.setdefault(name, []).append(process)
     ranked = sorted(groups.items(), key=lambda item: (-total(item[1]), item[0]))
     named = _named(findings)

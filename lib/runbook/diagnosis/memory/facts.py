@@ -119,18 +119,22 @@ class Facts:
             name: [] for name in ("redis", "postgres", "transcoders", "growing", "rest")
         }
         for process in found:
-            groups[self._owner(process)].append(process)
+            groups[self.owner(process)].append(process)
         return groups
 
-    def _owner(self, process: Process) -> str:
+    def owner(self, process: Process) -> str:
+        """Whose it is: one of the groups of :meth:`owned`."""
         if processes.is_redis(process):
             return "redis"
         if processes.is_postgres(process):
             return "postgres"
         if processes.transcodes(process, self.limits.transcoders):
             return "transcoders"
-        settled = (process.age_seconds or 0.0) >= self.limits.settled_seconds
-        return "growing" if settled and process.grows(at_least=2**20 * self.limits.min_growth_mb) else "rest"
+        return "growing" if process.grows(at_least=2**20 * self.limits.min_growth_mb) else "rest"
+
+    def settled(self, process: Process) -> bool:
+        """Whether it is not just starting: a start grows as a leak does."""
+        return (process.age_seconds or 0.0) >= self.limits.settled_seconds
 
     def hidden(self, scope: Scope) -> str:
         """Why processes there say nothing; empty when they do."""
@@ -159,24 +163,33 @@ class Facts:
         return scope.breached
 
     @cached_property
-    def leaks(self) -> list[tuple[Scope, list[Process]]]:
-        """Settled processes that grow, by where; the innermost place that was asked about first."""
-        return [(scope, owned["growing"]) for scope in self.judged
-                if (owned := self.owned(scope)) and owned["growing"]]  # fmt: skip
+    def _paces(self) -> list[tuple[Scope, float]]:
+        """Bytes a second by which processes grow that have grown like this for all of their life, where memory rose."""
+        found = []
+        for scope in self.judged:
+            owned = self.owned(scope) if scope.rose else None
+            grown = owned["growing"] if owned is not None else []
+            if pace := sum(process.pace for process in grown if self.settled(process) and process.has_lasted):
+                found.append((scope, pace))
+        return found
 
     @cached_property
     def soonest(self) -> float | None:
-        """Minutes until memory is used up by processes that have grown like this for all of their life."""
-        low, high = processes.LASTED
-        paces = [(s, sum(p.pace for p in grown if p.lasted is not None and low <= p.lasted <= high))
-                 for s, grown in self.leaks if s.rose]  # fmt: skip
-        return min((left for s, pace in paces if (left := self.minutes_left(s, pace)) is not None), default=None)
+        """Minutes until memory is used up at that pace."""
+        return min((left for s, pace in self._paces if (left := self.minutes_left(s, pace)) is not None), default=None)
+
+    @cached_property
+    def projected_percent(self) -> float | None:
+        """Memory in use in ``full_minutes`` at that pace, of all there is; more than 100 = it does not last so long."""
+        seconds = 60 * self.limits.full_minutes
+        shares = [(s.used + pace * seconds) / s.total for s, pace in self._paces if s.used is not None and s.total]
+        return round(100 * max(shares), 1) if shares else None
 
     # -- killed -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def kills(self) -> Kills:
-        return kills.kills(self.readings.rows("oom_kills"), self.hosts, self.cgroups, window=self.limits.window_seconds)
+        return kills.kills(self.readings.last("oom_kills"), self.hosts, self.cgroups, window=self.limits.window_seconds)
 
     @cached_property
     def exits(self) -> int | None:

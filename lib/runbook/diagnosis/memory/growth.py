@@ -9,7 +9,7 @@ from typing import Any
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.memory import history
 from runbook.diagnosis.memory.facts import Facts
-from runbook.diagnosis.memory.processes import CHURN, LASTED, MIN_SAMPLES, Process, megabytes, number, total
+from runbook.diagnosis.memory.processes import CHURN, MIN_SAMPLES, Process, megabytes, number, total
 from runbook.diagnosis.memory.scopes import Scope
 from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK, Evidence
@@ -33,13 +33,19 @@ def short(bench: Bench, facts: Facts, scope: Scope | None, pace: float = 0.0) ->
                       rests_on=("cgroup",) if scope is not None and scope.path else ("memory",))  # fmt: skip
 
 
+def explains(part: float | None, tight: Evidence) -> float:
+    """What it explains: nothing, where memory is not short."""
+    return 0.0 if part is None or tight.reading == "refutes" else part
+
+
 def leak(facts: Facts, scope: Scope | None) -> Cause:
     """M01: one process holds ever more.
 
-    Gate: a process that is not just starting grew in every one of three samples or more, by ``min_growth_mb`` and by a
-    hundredth of its size; or its metrics rise over the window, minimum over minimum. Clauses: memory is short there, or
-    will be within ``full_minutes``; it has grown like this for all of its life (pace × age is about its size), or over
-    the window. What could not have lasted, ten times its size by now, is churn between two garbage collections and
+    Gate: a process grew in every one of three samples or more, by ``min_growth_mb`` and by a hundredth of its size; one
+    that is just starting counts only where memory is short already, and is never sure, since a start grows as a leak
+    does. Or its metrics rise over the window, minimum over minimum. Clauses: memory is short there, or will be within
+    ``full_minutes``; it has grown like this for all of its life (pace × age is about its size), or over the window.
+    What could not have lasted, ten times its size by now, is churn between two garbage collections and
     refutes. Source: R6, M01.
     """
     bench = Bench("M01", facts.readings)
@@ -47,6 +53,7 @@ def leak(facts: Facts, scope: Scope | None) -> Cause:
     risen = history.risen(facts.readings)
     leading = grown[0] if grown else None
     pace = sum(process.pace for process in grown)
+    tight = short(bench, facts, scope, pace)
     details: dict[str, Any] = {}
     if leading is not None and scope is not None:
         details = {**leading.facts(), **scope.facts(), "processes": [p.facts() for p in grown[:MANY_NAMED]],
@@ -57,21 +64,24 @@ def leak(facts: Facts, scope: Scope | None) -> Cause:
         id="M01",
         name="memory leak",
         gate=_growth(bench, facts, scope, leading, risen),
-        clauses=(short(bench, facts, scope, pace), _lasting(bench, leading, risen)),
+        clauses=(tight, _lasting(bench, facts, leading, risen)),
         hints=(*_heap(bench, facts), *_deployed(bench, facts)),
-        share=_part(facts, scope, grown) if grown else 1.0 if risen and facts.breached else 0.0,
+        share=explains(_part(facts, scope, grown) if grown else 1.0 if risen and facts.breached else 0.0, tight),
         details=details,
     )
 
 
 def _grown(facts: Facts, scope: Scope | None) -> list[Process]:
+    """Those that are not just starting; where memory is short, those that are as well."""
     owned = None if scope is None else facts.owned(scope)
-    return [] if owned is None else owned["growing"]
+    if scope is None or owned is None:
+        return []
+    return [process for process in owned["growing"] if scope.breached or facts.settled(process)]
 
 
 def _growth(bench: Bench, facts: Facts, scope: Scope | None, leading: Process | None,
             risen: Sequence[history.Series]) -> Evidence:  # fmt: skip
-    label, rests_on = "a settled process grew in every sample", ("processes",)
+    label, rests_on = "a process grew in every sample", ("processes",)
     if leading is None and risen:
         return bench.fact("grows", "memory of a process rises over the window, minimum over minimum", True,
                           value=megabytes(risen[0].last - risen[0].first), unit="MB",
@@ -87,14 +97,15 @@ def _growth(bench: Bench, facts: Facts, scope: Scope | None, leading: Process | 
                       reason=reason)  # fmt: skip
 
 
-def _lasting(bench: Bench, leading: Process | None, risen: Sequence[history.Series]) -> Evidence:
+def _lasting(bench: Bench, facts: Facts, leading: Process | None, risen: Sequence[history.Series]) -> Evidence:
     """Whether it has gone on for long, or cannot have."""
     label = "its pace times its age, against its size (about 1: it grew like this all its life)"
     if risen:
         return bench.fact("lasts", "its minimum rose all over the window", True, rests_on=("memory_history",))
     ratio = None if leading is None else leading.lasted
-    low, high = LASTED
-    lasts = None if ratio is None else low <= ratio <= high
+    lasts = None if leading is None or ratio is None else leading.has_lasted and facts.settled(leading)
+    if leading is not None and not facts.settled(leading):
+        label += f"; it is only {leading.age_seconds or 0:.0f} s old"
     quick = leading is not None and leading.size > 0 and leading.growth >= 0.1 * leading.size
     refuted = ratio is not None and ratio > CHURN and not quick
     return bench.fact("lasts", label, lasts, value=None if ratio is None else round(ratio, 2), rests_on=("processes",),
@@ -125,8 +136,7 @@ def _part(facts: Facts, scope: Scope | None, grown: Sequence[Process]) -> float:
     if scope is None:
         return 0.0
     part = scope.share(total(grown))
-    low, high = LASTED
-    lasting = [p for p in grown if p.lasted is not None and low <= p.lasted <= high]
+    lasting = [process for process in grown if process.has_lasted and facts.settled(process)]
     if not lasting:
         return part
     rise = scope.delta("working_set_bytes") if scope.path else _host_rise(scope)
@@ -142,7 +152,7 @@ def _host_rise(scope: Scope) -> float | None:
 def many(facts: Facts, scope: Scope | None) -> Cause:
     """M02: each process holds little, and there are many of them.
 
-    Gate: ``many_processes`` or more of one program. Clauses: together they hold ``owner_share`` of the memory in use;
+    Gate: ``many_processes`` or more of one program that together hold ``owner_share`` of the memory in use. Clauses:
     none of them is large by itself; memory is short there; and there are more than there were (their number rose while
     we looked, or half of them began within the window). Sessions of PostgreSQL and transcoders are other causes.
     Source: R6, M02.
@@ -155,26 +165,28 @@ def many(facts: Facts, scope: Scope | None) -> Cause:
     part = None if not group or scope is None else round(scope.share(total(group)), 3)
     largest = max((p.size for p in group), default=0.0)
     together = total(group)
+    tight = short(bench, facts, scope)
+    large_enough = (part or 0.0) >= limits.owner_share
     fresh = sum(1 for p in group if p.age_seconds is not None and p.age_seconds <= limits.window_seconds)
     return Cause(
         id="M02",
         name="too many processes",
-        gate=bench.gate("many", "processes of one program", len(group) if group or known else None,
-                        at_least=limits.many_processes, rests_on=("processes",), reason=hidden),
+        gate=bench.gate("many", f"processes of one program that hold {limits.owner_share:.0%} of the memory in use",
+                        (len(group) if large_enough else 0) if group and not hidden else
+                        0 if known else None, at_least=limits.many_processes, rests_on=RESTS_ON, reason=hidden),
         clauses=(
-            bench.weigh("hold", "of the memory in use, together", part, at_least=limits.owner_share, share=True,
-                        rests_on=RESTS_ON, otherwise="refutes", reason="" if group else "there are not many of any"),
             bench.fact("flat", "the largest of them, MB", largest < SMALL * together if together else None,
                        value=megabytes(largest) if group else None, otherwise="refutes", rests_on=("processes",),
                        reason="" if group else "there are not many of any"),
-            short(bench, facts, scope),
+            tight,
             bench.fact("more", "began within the window", fresh >= len(group) / 2 if group else None,
                        value=fresh if group else None, rests_on=("processes",),
                        reason="" if group else "there are not many of any"),
         ),
-        share=part or 0.0,
+        share=explains(part, tight) if largest < SMALL * together else 0.0,
         details={"program": name, "processes": len(group), "mb": megabytes(together), "began_within_window": fresh,
-                 "pids": [p.pid for p in group[:MANY_NAMED]], **scope.facts()} if group and scope else {},
+                 "pids": [p.pid for p in group[:MANY_NAMED]], **scope.facts()}
+        if group and scope and large_enough else {},
     )  # fmt: skip
 
 
@@ -201,7 +213,7 @@ def transcoding(facts: Facts, scope: Scope | None) -> Cause:
     hidden = "processes were not read" if scope is None else facts.hidden(scope)
     part = round(scope.share(total(jobs)), 3) if jobs and scope is not None else None
     young = sum(1 for p in jobs if p.age_seconds is not None and p.age_seconds <= limits.window_seconds)
-    none = "" if jobs else "there is none"
+    none, tight = "" if jobs else "there is none", short(bench, facts, scope)
     return Cause(
         id="M09",
         name="burst of transcoding",
@@ -212,10 +224,10 @@ def transcoding(facts: Facts, scope: Scope | None) -> Cause:
                         rests_on=RESTS_ON, otherwise="refutes", reason=none),
             bench.fact("jobs", "began within the window", young == len(jobs) if jobs else None, value=young or None,
                        rests_on=("processes",), reason=none),
-            short(bench, facts, scope),
+            tight,
         ),
         hints=_ended(bench, facts, scope),
-        share=part or 0.0,
+        share=explains(part, tight),
         details={"jobs": len(jobs), "mb": megabytes(total(jobs)), "mb_a_job": megabytes(total(jobs) / len(jobs)),
                  "processes": [p.facts() for p in sorted(jobs, key=lambda p: -p.size)[:MANY_NAMED]],
                  **scope.facts()} if jobs and scope else {},

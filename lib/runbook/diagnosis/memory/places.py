@@ -6,7 +6,8 @@ from typing import Any
 
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.memory.facts import Facts
-from runbook.diagnosis.memory.growth import short
+from runbook.diagnosis.memory.growth import explains, short
+from runbook.diagnosis.memory.kills import victim
 from runbook.diagnosis.memory.processes import megabytes, number
 from runbook.diagnosis.memory.scopes import Scope
 from runbook.diagnosis.verdict import Cause
@@ -32,7 +33,7 @@ def page_cache(facts: Facts, scope: Scope | None) -> Cause:
     full = None
     if scope is not None and percent is not None and scope.breached is not None:
         full = percent >= facts.limits.threshold_percent and not scope.breached
-    killed = None if facts.kills.number is None or scope is None else len(facts.kills.of(scope.path))
+    killed = None if scope is None or not scope.path else facts.kills.in_cgroup(scope)
     asked = scope is not None and facts.asked(scope)
     stalled = facts.stalled_percent
     return Cause(
@@ -53,7 +54,7 @@ def page_cache(facts: Facts, scope: Scope | None) -> Cause:
         hints=() if stalled is None else (
             bench.weigh("calm", "time in which all work waited for memory", stalled, below=CALM_PERCENT, unit="%",
                         weight=WEAK, rests_on=("pressure",)),),
-        share=1.0 if full and asked else 0.0,
+        share=1.0 if full and asked and not killed else 0.0,
         details={**scope.facts(), "usage_percent": percent, "working_set_percent": scope.percent,
                  "page_cache_mb": megabytes(cache)} if full and scope is not None else {},
     )  # fmt: skip
@@ -80,7 +81,7 @@ def limit_reached(facts: Facts, scope: Scope | None) -> Cause:
         limit = number(group.row, "limit_bytes")
         details = {**group.facts(), "limit_mb": megabytes(limit), "working_set_percent": value,
                    "host_percent": host.percent if host is not None else None,
-                   "killed": [_victim(row) for row in killed[:5]], "kills": max(len(killed), int(risen)),
+                   "killed": [victim(row) for row in killed[:5]], "kills": max(len(killed), int(risen)),
                    "limit_hits_while_looking": int(hits)}  # fmt: skip
     return Cause(
         id="M04",
@@ -102,12 +103,6 @@ def limit_reached(facts: Facts, scope: Scope | None) -> Cause:
     )  # fmt: skip
 
 
-def _victim(row: Any) -> dict[str, Any]:
-    age = number(row, "age_seconds")
-    return {"pid": row.get("pid"), "command": row.get("command"), "mb": megabytes(number(row, "rss_bytes")),
-            "seconds_ago": None if age is None else round(age)}  # fmt: skip
-
-
 def files_in_memory(facts: Facts, scope: Scope | None) -> Cause:
     """M05: files on a tmpfs, ``/dev/shm`` among them, are memory that no process seems to hold.
 
@@ -121,6 +116,7 @@ def files_in_memory(facts: Facts, scope: Scope | None) -> Cause:
     used = None if mounts is None else sum(mounts.values())
     claim = None if used is None or shared is None else min(used, shared)
     part = None if claim is None or scope is None or not scope.used else round(scope.share(claim), 3)
+    tight = short(bench, facts, scope)
     leading = max(mounts, key=lambda m: (mounts[m], m)) if mounts else ""
     concentrated = mounts[leading] / used if mounts and used else None
     return Cause(
@@ -129,11 +125,11 @@ def files_in_memory(facts: Facts, scope: Scope | None) -> Cause:
         gate=bench.gate("hold", "files on a tmpfs, of the memory in use", part, at_least=facts.limits.owner_share,
                         share=True, rests_on=("disk", "memory")),
         clauses=(
-            short(bench, facts, scope),
+            tight,
             bench.weigh("one", f"of that on {leading}" if leading else "of that on one filesystem", concentrated,
                         at_least=0.5, share=True, rests_on=("disk",), reason="there is none"),
         ),
-        share=part or 0.0,
+        share=explains(part, tight),
         details={**scope.facts(), "mount": leading, "mb": megabytes(claim),
                  "mounts": {mount: megabytes(size) for mount, size in
                             sorted(mounts.items(), key=lambda item: -item[1])[:5]}}
@@ -164,7 +160,7 @@ def slab(facts: Facts, scope: Scope | None) -> Cause:
     bench = Bench("M06", facts.readings)
     host = scope if scope is not None and not scope.path else None
     size, whole = (None, None) if host is None else (number(host.row, "slab_unreclaimable_bytes"), host.total)
-    percent = round(100 * size / whole, 1) if size is not None and whole else None
+    percent, tight = round(100 * size / whole, 1) if size is not None and whole else None, short(bench, facts, scope)
     if percent is None and scope is not None and scope.path:
         percent = 0.0  # of a cgroup's own there is no such figure that matters; its host is looked at by itself
     return Cause(
@@ -172,8 +168,8 @@ def slab(facts: Facts, scope: Scope | None) -> Cause:
         name="kernel memory (slab)",
         gate=bench.gate("slab", "unreclaimable slab, of all memory", percent, at_least=facts.limits.kernel_percent,
                         unit="%", rests_on=("memory",)),
-        clauses=(short(bench, facts, scope),),
-        share=host.share(size) if host is not None and size is not None else 0.0,
+        clauses=(tight,),
+        share=explains(host.share(size) if host is not None and size is not None else None, tight),
         details={**host.facts(), "slab_mb": megabytes(size)} if host is not None and size and percent else {},
     )  # fmt: skip
 
@@ -209,7 +205,11 @@ def promised(facts: Facts, scope: Scope | None) -> Cause:
                        True if promised_away or refused else None if scope is None else facts.short(scope),
                        value=refused or None, otherwise="refutes", rests_on=("memory", "app_errors")),
         ),
-        share=1.0 if promised_away else host.share(idle) if host is not None and idle and set_aside else 0.0,
+        share=1.0 if promised_away else _of_huge_pages(facts, host, idle) if set_aside else 0.0,
         details={**host.facts(), "free_huge_pages_mb": megabytes(idle), "promised_percent": promise}
         if holds and host is not None else {},
     )  # fmt: skip
+
+
+def _of_huge_pages(facts: Facts, host: Scope | None, idle: float | None) -> float:
+    return host.share(idle) if host is not None and idle and facts.short(host) is not False else 0.0

@@ -73,6 +73,12 @@ class Process:
         """Pace times age over size: about 1 for what grew like this for all of its life."""
         return self.pace * self.age_seconds / self.size if self.age_seconds is not None and self.size else None
 
+    @property
+    def has_lasted(self) -> bool:
+        """Whether it has grown like this for all of its life."""
+        low, high = LASTED
+        return self.lasted is not None and low <= self.lasted <= high
+
     def grows(self, *, at_least: float) -> bool:
         """Whether it grew in every sample, by that many bytes and by a hundredth of its size."""
         return self.growth >= max(at_least, RELATIVE_GROWTH * self.size)

@@ -6,7 +6,7 @@ from typing import Any
 
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.memory.facts import Facts
-from runbook.diagnosis.memory.places import _victim as victim
+from runbook.diagnosis.memory.kills import victim
 from runbook.diagnosis.memory.processes import megabytes, number
 from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK, Evidence

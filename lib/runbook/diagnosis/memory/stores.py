@@ -6,7 +6,7 @@ from typing import Any
 
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.memory.facts import Facts
-from runbook.diagnosis.memory.growth import MANY_NAMED, RESTS_ON, short
+from runbook.diagnosis.memory.growth import MANY_NAMED, RESTS_ON, explains, short
 from runbook.diagnosis.memory.processes import Process, megabytes, number, total
 from runbook.diagnosis.memory.scopes import Scope
 from runbook.diagnosis.verdict import Cause
@@ -28,11 +28,14 @@ def postgres(facts: Facts, scope: Scope | None) -> Cause:
     found = owned["postgres"] if owned is not None else []
     size = total(found)
     hidden = "processes were not read" if scope is None else facts.hidden(scope)
-    part = round(scope.share(size), 3) if scope is not None and scope.used and (found or not hidden) else None
+    part = round(scope.share(size), 3) if scope is not None and scope.used else None
+    if hidden and (part or 0.0) < facts.limits.owner_share:
+        part = None
     private = [p for p in found if p.anonymous is not None]
     own = sum(p.anonymous or 0.0 for p in private)
     settings = {str(row.get("name")): row.get("setting") for row in facts.readings.rows("memory_settings") or []}
     kind = "work_mem" if own >= PRIVATE_SHARE * size else "shared_buffers"
+    tight = short(bench, facts, scope)
     largest = sorted(found, key=lambda p: -p.size)[:MANY_NAMED]
     return Cause(
         id="M07",
@@ -40,12 +43,12 @@ def postgres(facts: Facts, scope: Scope | None) -> Cause:
         gate=bench.gate("hold", "PostgreSQL's processes, of the memory in use", part, share=True,
                         at_least=facts.limits.owner_share, rests_on=RESTS_ON, reason=hidden),
         clauses=(
-            short(bench, facts, scope),
+            tight,
             bench.weigh("private", "the sessions' own memory, of that", min(1.0, own / size) if size and private
                         else None, at_least=PRIVATE_SHARE, share=True, rests_on=("processes",),
                         reason="" if found else "there is none"),
         ),
-        share=part or 0.0,
+        share=explains(part, tight),
         details={**scope.facts(), "kind": kind, "processes": len(found), "mb": megabytes(size),
                  "largest": [p.facts() for p in largest], **settings} if found and scope is not None else {},
     )  # fmt: skip
@@ -88,7 +91,7 @@ def redis(facts: Facts, scope: Scope | None) -> Cause:
                        rests_on=("redis_memory", "memory")),
         ),
         hints=kinds if holds else (),
-        share=1.0 if at_limit else part or 0.0,
+        share=1.0 if at_limit else 0.0 if tight is False else part or 0.0,
         details=_told(row, found, own_limit, kinds, scope) if holds else {},
     )  # fmt: skip
 
@@ -119,6 +122,8 @@ def _told(row: dict[str, Any] | None, found: list[Process], own_limit: float | N
     if row is not None:
         told |= {"used_mb": megabytes(number(row, "used_memory")), "maxmemory_mb": megabytes(number(row, "maxmemory")),
                  "policy": row.get("maxmemory_policy"), "percent_of_maxmemory": own_limit}  # fmt: skip
+    asked = [process for process in found if row is not None and process.pid == row.get("process_id")]
+    found = asked or found  # several may run there: the one that was asked is meant
     if found and scope is not None:
         told |= {**scope.facts(), "pids": [p.pid for p in found], "process_mb": megabytes(total(found))}
     return told

@@ -76,10 +76,9 @@ def _stalled(facts: Facts) -> Face:
 
 
 def _soon(facts: Facts) -> Face:
-    left = facts.soonest
-    return Face(label="until memory is used up, at the pace of processes that only grow", unit="min", value=left,
-                threshold=facts.limits.full_minutes,
-                breached=left is not None and left <= facts.limits.full_minutes)  # fmt: skip
+    percent, minutes = facts.projected_percent, facts.limits.full_minutes
+    return Face(label=f"memory in use in {minutes:g} minutes, at the pace of processes that only grow", unit="%",
+                value=percent, threshold=100.0, breached=percent is not None and percent >= 100)  # fmt: skip
 
 
 def _redis(facts: Facts) -> Face:

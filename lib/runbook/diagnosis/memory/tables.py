@@ -1,6 +1,6 @@
 """Readings as a tired person wants to see them: the worst first, in MB, the dead named before the rest is folded.
 
-A table shows its first rows and counts the others, so what matters has to stand there. Nothing is left out here.
+A table shows its first rows and counts the others, so what matters has to stand there. No row is left out here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 FULLEST = 20
 """Rows of hosts that stand before those of hosts that did not answer."""
 BYTES = "_bytes"
+_BESIDE_THE_POINT = ("parent", "cpu_seconds", "threads", "open_files", "open_files_limit")
 _LAST = ("path", "filesystem", "command", "query", "state", "reason")
 
 
@@ -32,7 +33,8 @@ def largest_first(reading: Reading | None) -> Reading | None:
     """Processes by what they hold by themselves."""
     if reading is None or not reading.known:
         return reading
-    return replace(reading, value=_folded(reading.rows, ("pss_bytes", "anonymous_bytes", "rss_bytes")))
+    rows = [{name: cell for name, cell in row.items() if name not in _BESIDE_THE_POINT} for row in reading.rows]
+    return replace(reading, value=_folded(rows, ("pss_bytes", "anonymous_bytes", "rss_bytes")))
 
 
 def in_memory(reading: Reading | None) -> Reading | None:
@@ -44,6 +46,31 @@ def in_memory(reading: Reading | None) -> Reading | None:
         if row.get("type") in ("tmpfs", "ramfs") or row.get("reason"):
             kept[row.get("host"), row.get("mount")] = row
     return replace(reading, value=_folded(list(kept.values()), ("used_bytes",)))
+
+
+def kills_by_place(reading: Reading | None) -> Reading | None:
+    """Kills of the kernel's log: what was killed where, how often, the latest first."""
+    if reading is None or not reading.known:
+        return reading
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    unread = []
+    for row in reading.rows:
+        if row.get("reason"):
+            unread.append(dict(row))
+        else:
+            key = tuple(str(row.get(k) or "") for k in ("host", "cgroup", "constraint", "command"))
+            groups.setdefault(key, []).append(row)
+    rows = []
+    for (host, cgroup, constraint, command), killed in groups.items():
+        latest = min(killed, key=lambda row: number(row, "age_seconds") or 0.0)
+        age = number(latest, "age_seconds")
+        rows.append({
+            "host": host, "kills": len(killed), "latest_minutes_ago": None if age is None else round(age / 60, 1),
+            "latest_pid": latest.get("pid"), "latest_mb": megabytes(number(latest, "rss_bytes")), "cgroup": cgroup,
+            "constraint": constraint, "command": command,
+        })  # fmt: skip
+    rows.sort(key=lambda row: (row["latest_minutes_ago"] is None, row["latest_minutes_ago"], row["host"]))
+    return replace(reading, value=[*rows, *unread])
 
 
 def growing(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Reading | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.redis.facts import HEALTH, LOG, PING, Facts, number
-from runbook.diagnosis.redis.signs import Signs
+from runbook.diagnosis.redis.signs import Signs, in_words
 from runbook.diagnosis.verdict import Cause
 from runbook.result import DECISIVE, STRONG, WEAK, Evidence
 
@@ -49,7 +49,7 @@ def _of_the_door(
     """A cause whose gate is how we are refused; decisive, since the URL is the application's own."""
     bench = Bench(cause, facts.readings)
     refusal = facts.refusal or facts.walked
-    value = f"{refusal.code}: {refusal.detail}"[:200] if holds and refusal is not None else None
+    value = in_words(refusal) if holds and refusal is not None else None
     known = {key: found for key, found in details.items() if found not in (None, "")}
     return Cause(
         id=cause,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook.diagnosis.evidence import Bench
-from runbook.diagnosis.redis.facts import CLIENTS, INFO, LOG, Facts
+from runbook.diagnosis.redis.facts import CLIENTS, INFO, LOG, Attempt, Facts
 from runbook.diagnosis.redis.words import Kind
 from runbook.result import DECISIVE, STRONG, Evidence
 
@@ -102,7 +102,7 @@ class Signs:
     def _words(self) -> str:
         refusal = self.facts.refusal
         if self.refused and refusal is not None:
-            return f"{refusal.code}: {refusal.detail}"[:200]
+            return in_words(refusal)
         parts = [f"{self.counted} counted"] if self.counted else []
         parts += [f"{self.logged} lines of the log"] if self.logged else []
         return ", ".join(parts) or "by its own figures"
@@ -115,6 +115,13 @@ class Signs:
         if self.refused is None or not self.facts.readings.known(INFO):
             return ""
         return self._one_look() if self.codes and self.counted is None else ""
+
+
+def in_words(attempt: Attempt) -> str:
+    """A refusal by its code and the first sentence of what was said."""
+    said = attempt.detail.removeprefix(attempt.code).strip()
+    sentence = said.partition(". ")[0][:120]
+    return f"{attempt.code}: {sentence}" if sentence else attempt.code
 
 
 CLIENT_READINGS = (CLIENTS, INFO, "redis_config")

@@ -71,7 +71,7 @@ def leak(facts: Facts) -> Cause:
         details = {
             "name": group.get("name") or "(no name)", "host": group.get("host"), "user": group.get("user"),
             "connections": group.get("connections"), "idle_median_seconds": group.get("idle_median_seconds"),
-            "maxclients": slots, "longest_idle": list(group.get("longest_idle") or [])[:10],
+            "maxclients": slots, "longest_idle": list(group.get("longest_idle") or [])[:5],
         }  # fmt: skip
     return Cause(
         id="K06",

@@ -68,7 +68,7 @@ def _without_identity(found: Verdict) -> Verdict:
 
 
 def _causes(facts: Facts) -> list[Cause]:
-    """Every cause; the one that asks whether anything else explains the slow requests comes last."""
+    """Every cause; those that ask whether anything else explains the slow requests come last."""
     specific = [
         sql.slow_statement(facts),
         sql.lock_waits(facts),
@@ -83,9 +83,9 @@ def _causes(facts: Facts) -> list[Cause]:
         waiting.redis_slow(facts),
         outside.network(facts),
         sql.replica_lag(facts),
-        places.release(facts),
         machine.quota(facts),
         sql.bloat(facts),
         places.artefact(facts),
     ]
+    specific.append(places.release(facts, others=conclusion.any_other(specific, facts.breached)))
     return [*specific, places.one_place(facts, others=conclusion.any_other(specific, facts.breached))]

@@ -32,6 +32,9 @@ MIN_GROUP = 5
 EVERYWHERE = 0.9
 """Slow everywhere: routes with so much of the traffic are slow."""
 NAMELESS = frozenset({"", "-", "none", "null", "unknown", "anonymous", "(none)"})
+_STATIC = re.compile(
+    r"(?i)\.(?:m?js|css|map|png|jpe?g|gif|svg|ico|woff2?|ttf|webp|avif|txt|html?)\Z|/(?:static|assets|_next)/"
+)
 _PRIVATE = re.compile(r"(?i)\A(?:localhost|[\d.]+|\[?[0-9a-f:]+\]?|[^.]+|.*\.(?:local|internal|svc|cluster|lan))\Z")
 
 
@@ -263,14 +266,17 @@ class Facts:
 
     @cached_property
     def remaining(self) -> float | None:
-        """Of the slow requests' time, what neither a vendor nor the leading statement is known to have had.
+        """Of the slow requests' time, what no vendor, no lock and not the leading statement is known to have had.
 
-        ``None`` when one of the two could not be read.
+        ``None`` when one of them could not be read.
         """
         if self.vendor_share is None:
             return None
         sql = self.leading_part
-        return None if sql is None else round(max(0.0, 1.0 - self.vendor_share - sql), 3)
+        locks = self.part(1000 * (self.database.lock_waiting or 0.0)) if self.slow_ms_per_second is not None else 0.0
+        if self.database.configured and self.database.lock_waiting is None:
+            return None
+        return None if sql is None else round(max(0.0, 1.0 - self.vendor_share - sql - (locks or 0.0)), 3)
 
     @cached_property
     def leading_part(self) -> float | None:
@@ -330,22 +336,27 @@ class Facts:
     @cached_property
     def everywhere(self) -> bool | None:
         """Whether every route, instance and release is slow; ``None`` when it cannot be told."""
-        routes = [g for g in self.split("route") or [] if g.requests >= MIN_GROUP]
+        routes = [g for g in self.split("route") or [] if self._tells(g)]
         if len(routes) < 2 or not self.splittable:
             return None if self.splittable is not False else False
         for by in ("route", "instance", "release"):
-            groups = [g for g in self.split(by) or [] if g.requests >= MIN_GROUP]
+            groups = [g for g in self.split(by) or [] if self._tells(g)]
             whole = sum(g.requests for g in groups)
             ill = sum(g.requests for g in groups if (g.p95_ms or 0.0) >= self.limits.threshold_ms)
             if groups and ill < EVERYWHERE * whole:
                 return False
         return True
 
+    @staticmethod
+    def _tells(group: Group) -> bool:
+        """Whether it has requests enough, and is not a file that the proxy serves by itself."""
+        return group.requests >= MIN_GROUP and _STATIC.search(group.value) is None
+
     @cached_property
     def well_places(self) -> str:
         """What is not slow, in words: it speaks against causes that slow everything."""
         for by in ("route", "instance", "release"):
-            well = [g for g in self.split(by) or [] if g.requests >= MIN_GROUP
+            well = [g for g in self.split(by) or [] if self._tells(g)
                     and (g.p95_ms or 0.0) < self.limits.threshold_ms]  # fmt: skip
             if well:
                 best = max(well, key=lambda g: g.requests)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook.diagnosis import memory as memory_room
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.responses.facts import Facts, number
 from runbook.diagnosis.responses.statements import ACTIVITY, value
@@ -109,9 +110,18 @@ def memory(facts: Facts) -> Cause:
             bench.weigh("used", "memory in use", used, unit="%", at_least=90.0, rests_on=(MEMORY,), weight=WEAK),
         ),
         share=1.0 if facts.everywhere else 0.0,
-        details={"refers_to": "M10" if short else "M01", "pressure_percent": pressure, "collecting": collecting}
-        if holds else {},
+        details=_memory_details(facts, short=short) if holds else {},
     )  # fmt: skip
+
+
+def _memory_details(facts: Facts, *, short: bool) -> dict[str, Any]:
+    """What the runbook of memory finds in the same readings; where that is nothing, thrashing or a full heap."""
+    found = memory_room.finding(facts.readings)
+    systems = facts.systems
+    told = {"refers_to": found.cause if found is not None else "M10" if short else "M01",
+            "pressure_percent": systems.pressure("memory", "full"),
+            "collecting": systems.rate("gc_seconds_total")}  # fmt: skip
+    return {key: item for key, item in told.items() if item is not None}
 
 
 def disk_io(facts: Facts) -> Cause:

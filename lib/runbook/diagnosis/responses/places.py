@@ -50,16 +50,16 @@ def one_place(facts: Facts, *, others: bool | None) -> Cause:
     )  # fmt: skip
 
 
-def release(facts: Facts) -> Cause:
+def release(facts: Facts, *, others: bool | None) -> Cause:
     """L15: a new release is slower.
 
     Beside the old one: the gate, decisive by itself, is that one release is slow three times as often as the others in
-    the same minutes. In its place: the gate is that a release serves that did not serve before, weak by itself, and the
-    old one was not slow. Clause beside: it is not one of its instances alone (refutes otherwise). Clause in its place:
-    it was deployed within the window.
+    the same minutes; clause: it is not one of its instances alone (refutes otherwise). In its place: the gate is that a
+    release serves that did not serve before, while the time before was well, weak by itself; clauses: a deployment of
+    it is recorded, and nothing else is found (``others``): there nearly always is a deployment nearby.
     """
     at_once = [g for g in facts.split("release_overlap") or [] if g.requests >= MIN_GROUP]
-    return _beside(facts, at_once) if len(at_once) >= 2 else _replaced(facts)
+    return _beside(facts, at_once) if len(at_once) >= 2 else _replaced(facts, others=others)
 
 
 def _beside(facts: Facts, at_once: list[Group]) -> Cause:
@@ -71,7 +71,7 @@ def _beside(facts: Facts, at_once: list[Group]) -> Cause:
     return Cause(
         id="L15",
         name="slower release",
-        gate=facts.gate(bench, "ratio", f"{worst.value} is slow so many times as often as the others, then",
+        gate=facts.gate(bench, "ratio", f"{worst.value} is slow so many times as often as the others beside it",
                         worst.ratio if worst.slow >= MIN_GROUP else 0.0, unit="times", weight=DECISIVE,
                         at_least=facts.limits.release_ratio, rests_on=(SPLITS,)),
         clauses=(
@@ -86,7 +86,7 @@ def _beside(facts: Facts, at_once: list[Group]) -> Cause:
     )  # fmt: skip
 
 
-def _replaced(facts: Facts) -> Cause:
+def _replaced(facts: Facts, *, others: bool | None) -> Cause:
     """One release at a time: who came new may be what changed, or may be chance."""
     bench = Bench("L15", facts.readings)
     groups = facts.split("release")
@@ -101,8 +101,12 @@ def _replaced(facts: Facts) -> Cause:
         gate=facts.fact_gate(bench, "new", "the slow release did not serve before",
                              fresh if groups is not None else None,
                              value=top.value if fresh and top is not None else None, rests_on=(SPLITS,), weight=WEAK),
-        clauses=(deployed,),
-        share=top.share if top is not None and fresh else 0.0,
+        clauses=(
+            deployed,
+            bench.fact("alone", "nothing else is found that explains it", None if others is None else not others,
+                       rests_on=(SPLITS,), otherwise="refutes", reason="not every other cause could be checked"),
+        ),
+        share=top.share if top is not None and fresh and others is False else 0.0,
         details={"release": top.value, "p95_ms": top.p95_ms} if fresh and top is not None else {},
     )  # fmt: skip
 

@@ -65,7 +65,7 @@ def slow_statement(facts: Facts) -> Cause:
                        None if leading is None or database.scanned is None else table is not None or stale is not None,
                        value=_plan(table, stale), rests_on=(SCANS,)),
         ),
-        share=0.0 if (lock_share(facts) or 0.0) >= 0.5 else _share(facts, part, slower=slower.holds),
+        share=0.0 if _waits(facts) else _share(facts, part, slower=slower.holds),
         details=_statement_details(facts, leading, table) if leading is not None else {},
     )  # fmt: skip
 
@@ -99,6 +99,11 @@ def _slower(facts: Facts, leading: Statement | None) -> _Slower:
     # A look catches a statement somewhere in its course: one that was seen short may be long.
     reason = f"seen for {longest:.0f} ms at most, in a sample"
     return _Slower(label, f"{longest:.0f} ms", holds=True if longest >= half else None, reason=reason)
+
+
+def _waits(facts: Facts) -> bool:
+    """Whether statements wait for a lock or for a standby, most of the time: then they are not slow by themselves."""
+    return max(lock_share(facts) or 0.0, facts.database.waiting_for("SyncRep") or 0.0) >= 0.5
 
 
 def _share(facts: Facts, part: float | None, *, slower: bool | None) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook.diagnosis import redis as redis_room
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.responses.facts import BASELINE, PROBES, SPLITS, Facts, number
 from runbook.diagnosis.responses.statements import ACTIVITY, HEADROOM
@@ -157,20 +158,26 @@ def surge(facts: Facts) -> Cause:
 def redis_slow(facts: Facts) -> Cause:
     """L11: Redis is slow, or its cache is cold.
 
-    Gate: PING takes 20 ms and more, or Redis logged commands that took half of what a request may take, or of all
-    lookups a third less are hits than since it started. Clauses: it worked or made wait for a fifth of the time (for a
-    cold cache: the ratio itself); neither a vendor nor one statement explains the slow requests (refutes otherwise).
+    Gate: PING takes 20 ms and more, and a tenth of what a request may take; or Redis logged commands that took half of
+    what a request may take; or of all lookups a third less are hits than since it started. Clauses: it worked, by its
+    own count, for a fifth of the time, or PING takes half of a request's time (for a cold cache: the ratio itself);
+    neither a vendor, nor one statement, nor a lock explains the slow requests (refutes otherwise).
     """
     bench, systems = Bench("L11", facts.readings), facts.systems
     long = [r for r in systems.slow_commands or []
             if 1000 * (number(r, "seconds") or 0) >= facts.limits.threshold_ms / 2]  # fmt: skip
     ping, busy, hits = systems.redis_ms, systems.redis_busy, systems.hit_ratio
     cold = hits is not None and hits[1] - hits[0] >= HIT_RATIO_FELL
-    slow = ping is not None and ping >= facts.limits.redis_ms
+    # Who asks from afar waits for the way: what counts must be felt in a request.
+    slow = ping is not None and ping >= max(facts.limits.redis_ms, 0.1 * facts.limits.threshold_ms)
     known = ping is not None or systems.slow_commands is not None
     seen = bool(slow or long or cold)
     names = sorted({str(r.get("command")) for r in long or (systems.slow_commands or [])[:5]})
-    waits = busy if not slow else max(busy or 0.0, min(1.0, (ping or 0.0) / facts.limits.threshold_ms))
+    # A slow answer to us alone may be our own slowness: it counts by itself when a request would be slow by it.
+    felt = ping is not None and ping >= facts.limits.threshold_ms / 2
+    waits = max(busy or 0.0, min(1.0, (ping or 0.0) / facts.limits.threshold_ms)) if felt else busy
+    if (waits or 0.0) < facts.limits.material_share and facts.lost(SLOWLOG, REDIS_LOAD):
+        waits = None  # what would tell could not be read
     return Cause(
         id="L11",
         name="cold cache" if cold and not (slow or long) else "Redis slow",
@@ -183,7 +190,7 @@ def redis_slow(facts: Facts) -> Cause:
             bench.weigh("busy", "time in which Redis was at work, or made wait",
                         hits[1] - hits[0] if cold and hits is not None and not (slow or long) else waits, share=True,
                         at_least=facts.limits.material_share, rests_on=(REDIS_LOAD, SLOWLOG, PING)),
-            bench.weigh("left", "of the slow requests' time, what neither a vendor nor one statement had",
+            bench.weigh("left", "of the slow requests' time, what no vendor, statement or lock had",
                         facts.remaining, share=True, at_least=facts.limits.material_share, otherwise="refutes",
                         rests_on=(SPLITS, PROBES, *facts.database.rests_on)),
         ),
@@ -191,7 +198,7 @@ def redis_slow(facts: Facts) -> Cause:
             bench.fact("commands", "commands in Redis' slow log", bool(names) if systems.slow_commands is not None
                        else None, value=", ".join(names) or None, rests_on=(SLOWLOG,), weight=WEAK),
         ),
-        share=(facts.remaining or 0.0) if seen else 0.0,
+        share=(facts.remaining or 0.0) if seen and (cold or (waits or 0.0) >= facts.limits.material_share) else 0.0,
         details=_redis_details(facts, names) if seen else {},
     )  # fmt: skip
 
@@ -211,5 +218,7 @@ def _redis(facts: Facts, long: list[dict[str, Any]], *, cold: bool) -> str | Non
 def _redis_details(facts: Facts, commands: list[str]) -> dict[str, Any]:
     systems = facts.systems
     clients = sorted({str(r.get("name") or r.get("client")) for r in systems.slow_commands or []} - {"", "None"})
-    found = {"ping_ms": systems.redis_ms, "commands": commands, "clients": clients, "busy_share": systems.redis_busy}
+    said = redis_room.finding(facts.readings)
+    found: dict[str, Any] = {"refers_to": said.cause if said is not None else None, "ping_ms": systems.redis_ms}
+    found |= {"commands": commands, "clients": clients, "busy_share": systems.redis_busy}
     return {key: item for key, item in found.items() if item not in (None, [])}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from runbook.diagnosis import words
 from runbook.diagnosis.readings import Readings
-from runbook.diagnosis.uploads import words
-from runbook.diagnosis.uploads.words import Kind
+from runbook.diagnosis.words import Kind
 
 Row = Mapping[str, Any]
 CHECKS = ("bucket_checks",)

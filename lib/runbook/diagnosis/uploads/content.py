@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from runbook.diagnosis.readings import Readings
+from runbook.diagnosis.readings import Readings, number
 from runbook.diagnosis.uploads.limits import Limits
 
 Row = Mapping[str, Any]
@@ -22,12 +22,6 @@ ARRIVING = frozenset({"uploading", "waiting", "created", "new", "initiated", "pe
 """States of a row whose file is still on its way to the bucket."""
 MIN_BUCKET = 3
 """Hours of the week with fewer uploads say nothing about a usual rate."""
-
-
-def number(row: Row | None, key: str) -> float:
-    """A number of a row; 0 when it has none, so only for what was counted."""
-    value = (row or {}).get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 def total(rows: list[dict[str, Any]] | None, key: str) -> int | None:

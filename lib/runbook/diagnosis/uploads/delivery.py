@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from runbook.diagnosis.evidence import Bench
+from runbook.diagnosis.readings import number
 from runbook.diagnosis.uploads.bucket import CHECKS
-from runbook.diagnosis.uploads.content import number
 from runbook.diagnosis.uploads.facts import Facts
-from runbook.diagnosis.uploads.words import kind
 from runbook.diagnosis.verdict import Cause
+from runbook.diagnosis.words import kind
 from runbook.result import WEAK
 
 _STATED = re.compile(

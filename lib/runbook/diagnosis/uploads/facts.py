@@ -13,15 +13,15 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from runbook.diagnosis.readings import Readings
-from runbook.diagnosis.uploads import words
+from runbook.diagnosis import words
+from runbook.diagnosis.queues.jobs import Jobs
+from runbook.diagnosis.readings import Readings, number
 from runbook.diagnosis.uploads.bucket import Bucket
-from runbook.diagnosis.uploads.content import ARRIVING, Content, number
-from runbook.diagnosis.uploads.jobs import Jobs
+from runbook.diagnosis.uploads.content import ARRIVING, Content
 from runbook.diagnosis.uploads.limits import Limits
 from runbook.diagnosis.uploads.traffic import Traffic
 from runbook.diagnosis.uploads.videos import Videos
-from runbook.diagnosis.uploads.words import Kind
+from runbook.diagnosis.words import Kind
 
 Row = Mapping[str, Any]
 LATER_SOURCES = ("queue_state", "queue_failed", "mux_assets", "stream_videos", "stuck_rows")
@@ -56,7 +56,7 @@ class Facts:
 
     @cached_property
     def jobs(self) -> Jobs:
-        return Jobs(self.readings, self.limits)
+        return Jobs(self.readings, self.limits.job_stuck_seconds)
 
     @cached_property
     def videos(self) -> Videos:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runbook.diagnosis.readings import Readings
+from runbook.diagnosis.readings import Readings, number
 from runbook.diagnosis.uploads.bucket import Bucket
-from runbook.diagnosis.uploads.content import number
 from runbook.result import Reading
 
 DISK_WARNING_PERCENT = 80.0

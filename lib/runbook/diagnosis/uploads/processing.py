@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from runbook.diagnosis.evidence import Bench
-from runbook.diagnosis.uploads.content import number
+from runbook.diagnosis.readings import number
 from runbook.diagnosis.uploads.facts import Facts
 from runbook.diagnosis.uploads.traffic import provider_of
 from runbook.diagnosis.uploads.videos import PROVIDER_NAMES, VIDEOS

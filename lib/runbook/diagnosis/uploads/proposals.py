@@ -12,12 +12,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from runbook.diagnosis.queues import remedies
+from runbook.diagnosis.queues.remedies import action
 from runbook.diagnosis.uploads.facts import Facts
-from runbook.diagnosis.uploads.words import Kind
 from runbook.diagnosis.verdict import found
+from runbook.diagnosis.words import Kind
 from runbook.result import Action, Precondition, Verdict
 
-MAX_RETRIES = 50
 MAX_ROWS = 10
 RETRY_OF: dict[str, tuple[Kind, ...]] = {
     "V01": ("denied",), "V02": ("credential",), "V03": ("skew",), "V04": ("bucket",), "V09": ("provider",),
@@ -38,45 +39,11 @@ def propose(verdicts: Sequence[Verdict], facts: Facts) -> list[Action]:
     return actions
 
 
-def _action(cause: str, kind: str, title: str, by_hand: str, *, undo: str, needs: str | None = None,
-            targets: Sequence[dict[str, Any]] = (), preconditions: Sequence[Precondition] = ()) -> Action:  # fmt: skip
-    return Action(
-        id=f"{cause}.{kind.split('.')[-1]}", kind=kind, title=title, cause=cause, targets=list(targets),
-        preconditions=list(preconditions), by_hand=by_hand, undo=undo, needs=needs,
-    )  # fmt: skip
-
-
 def _retry(verdict: Verdict, facts: Facts) -> list[Action]:
     """Retry the jobs that failed for this cause, once it is gone; refused when the queue's version is unknown."""
     kinds = RETRY_OF.get(verdict.cause, ())
     jobs = facts.jobs.targets(*kinds) if kinds else []
-    state = facts.jobs.state or {}
-    major = state.get("major")
-    if not jobs or not isinstance(major, int):
-        return []
-    chosen = jobs[:MAX_RETRIES]
-    ids = json.dumps([str(job["id"]) for job in chosen])
-    queue = json.dumps(str(state.get("queue")))
-    prefix = json.dumps(str(state.get("prefix")))
-    return [
-        _action(
-            verdict.cause, "queue.retry", f"Retry {len(chosen)} failed jobs, the oldest first, once the cause is gone",
-            f"// with the application's own bullmq (version {major}), in a Node shell of the worker\n"
-            f"const {{ Queue, Job }} = require('bullmq')\n"
-            f"const queue = new Queue({queue}, {{ connection, prefix: {prefix} }})\n"
-            f"for (const id of {ids}) {{ const job = await Job.fromId(queue, id); if (job && await job.isFailed()) "
-            "await job.retry('failed') }",
-            undo="irreversible: a job that is retried runs again; its id, reason and attempts are listed here",
-            needs="write access to the queue's Redis", targets=chosen,
-            preconditions=(
-                Precondition(label=f"{verdict.cause} is gone (run this runbook again)", holds=None),
-                Precondition(label="the version of BullMQ is known", holds=True, value=state.get("version") or major),
-                Precondition(label="the queue is not paused", holds=not state.get("paused")),
-                Precondition(label=f"at most {MAX_RETRIES} jobs a run", holds=True,
-                             value=f"{len(chosen)} of {len(jobs)}"),
-            ),
-        )
-    ]  # fmt: skip
+    return remedies.retry(verdict.cause, jobs, facts.jobs.state or {})
 
 
 def _policy(verdict: Verdict, facts: Facts) -> list[Action]:
@@ -86,7 +53,7 @@ def _policy(verdict: Verdict, facts: Facts) -> list[Action]:
         "Resource": f"arn:aws:s3:::{bucket}/*",
     }  # fmt: skip
     return [
-        _action(
+        action(
             "V01", "storage.allow_write", "Its owner decides: let the application write to the bucket again",
             "# what denies: an explicit Deny in the bucket's policy stands above every Allow\n"
             f"aws s3api get-bucket-policy --bucket {shlex.quote(bucket)} --output text\n"
@@ -102,7 +69,7 @@ def _policy(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _key(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action(
+        action(
             "V02", "storage.renew_key", "Give the application a key that is valid",
             "aws sts get-caller-identity   # with the application's key, where it runs\n"
             "# then a new key in the secret store, and a rolling restart; keep the old one, disabled, for a day",
@@ -113,7 +80,7 @@ def _key(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _clock(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action(
+        action(
             "V03", "host.set_clock", "Let the clock be right on every host that signs",
             "timedatectl show -p NTPSynchronized -p TimeUSec   # on the application's hosts and on this one\n"
             "chronyc makestep",
@@ -124,7 +91,7 @@ def _clock(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _address(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action(
+        action(
             "V04", "app.correct_bucket", "Correct bucket, region or endpoint in the application's configuration",
             "# what changed last? bucket, region and endpoint belong together: a 301 names the right region in\n"
             "# x-amz-bucket-region; R2 wants region auto and the endpoint of the account",
@@ -142,7 +109,7 @@ def _cors(verdict: Verdict, facts: Facts) -> list[Action]:
         ]
     }  # fmt: skip
     return [
-        _action(
+        action(
             "V05", "storage.allow_origin", f"Let browsers at {details.get('origin')} upload to the bucket",
             f"aws s3api get-bucket-cors --bucket {bucket}   # keep what it prints\n"
             "# this replaces every rule: put those that are to stay beside it\n"
@@ -155,7 +122,7 @@ def _cors(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _longer(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action(
+        action(
             "V06", "app.longer_address", "Sign addresses to upload to for longer, or upload in parts",
             "# as long as the largest file takes on a slow line (500 MB at 2 Mbit/s: 34 minutes); at most 7 days;\n"
             "# an address signed with a role's session ends with that session",
@@ -167,7 +134,7 @@ def _longer(verdict: Verdict, facts: Facts) -> list[Action]:
 def _size(verdict: Verdict, facts: Facts) -> list[Action]:
     details = verdict.details
     return [
-        _action(
+        action(
             "V07", "edge.size_limit",
             f"Decide the limit: the lowest on the way is {details.get('limit_mb')} MB ({details.get('layer')})",
             "# larger files: raise that layer alone where it was lowered by mistake, e.g. nginx client_max_body_size;\n"
@@ -181,7 +148,7 @@ def _size(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _quota(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action("V08", "provider.raise_quota", "Raise the quota or settle the bill; delete nothing that is a user's",
+        action("V08", "provider.raise_quota", "Raise the quota or settle the bill; delete nothing that is a user's",
                 "# the provider's dashboard: stored minutes, plan, payment", undo="lower it again",
                 needs="owner of the account")
     ]  # fmt: skip
@@ -192,7 +159,7 @@ def _wait(verdict: Verdict, facts: Facts) -> list[Action]:
         return []
     name = ", ".join(verdict.details.get("provider") or []) or "the provider"
     return [
-        _action("V09", "provider.wait", f"Wait for {name}: keep uploads, tell users, retry when it is back",
+        action("V09", "provider.wait", f"Wait for {name}: keep uploads, tell users, retry when it is back",
                 "# accept uploads into the bucket and leave their jobs delayed; do not create videos again by hand",
                 undo="nothing is changed")
     ]  # fmt: skip
@@ -206,7 +173,7 @@ def _resync(verdict: Verdict, facts: Facts) -> list[Action]:
         return []
     values = ",\n    ".join(f"({literal(r['id'])}, {literal(r['updated_at'])}::timestamp)" for r in chosen)
     return [
-        _action(
+        action(
             verdict.cause, "app.resync_rows", f"Bring {len(chosen)} rows to where their videos are",
             "-- first choice: send the webhook again from the provider's dashboard\n"
             "-- a row that has moved on since is left alone by the statement itself\n"
@@ -238,7 +205,7 @@ def _room(verdict: Verdict, facts: Facts) -> list[Action]:
     place = {key: verdict.details[key] for key in ("host", "mount") if verdict.details.get(key)}
     where = " ".join(map(str, place.values()))
     return [
-        _action(
+        action(
             "V11", "worker.make_room", f"Make room on the worker{f' ({where})' if where else ''}",
             "df -h; df -i; du -xh --max-depth=2 /tmp | sort -h | tail\n"
             "# left-over working files of jobs that are no longer active; never the uploads themselves",
@@ -246,7 +213,7 @@ def _room(verdict: Verdict, facts: Facts) -> list[Action]:
             needs="shell on the worker", targets=[place] if place else [],
             preconditions=(Precondition(label="the job that a file belongs to is not active", holds=None),),
         ),
-        _action(
+        action(
             "V11", "queue.pause", "Pause the queue until there is room, so that no more jobs use up their attempts",
             "// in a Node shell of the worker, with the application's own bullmq\nawait queue.pause()",
             undo="await queue.resume()", needs="write access to the queue's Redis",
@@ -257,49 +224,15 @@ def _room(verdict: Verdict, facts: Facts) -> list[Action]:
 def _queue(verdict: Verdict, facts: Facts) -> list[Action]:
     signature = verdict.details.get("refers_to")
     if signature == "Q02":
-        return [
-            _action(
-                "V12", "queue.resume", f"Resume queue {verdict.details.get('queue')}",
-                "// in a Node shell of the worker, with the application's own bullmq: versions pause differently\n"
-                "await queue.resume()",
-                undo="await queue.pause()", needs="write access to the queue's Redis",
-                preconditions=(
-                    Precondition(label="nobody paused it on purpose within the hour", holds=None),
-                    Precondition(label="the version of BullMQ is known",
-                                 holds=isinstance((facts.jobs.state or {}).get("major"), int),
-                                 value=(facts.jobs.state or {}).get("version")),
-                ),
-            )
-        ]  # fmt: skip
+        return [remedies.resume("V12", facts.jobs.state or {})]
     if signature in ("Q01", "Q04", "Q05", "Q06", "Q18"):
-        return [_restart("V12", facts)]
-    if signature == "Q03":
-        return [
-            _action("V12", "worker.scale", "Start another worker", "# one more of what workers.restart restarts",
-                    undo="stop it again", preconditions=(
-                        Precondition(label="provider, bucket and database take more", holds=None),))
-        ]  # fmt: skip
-    return []
-
-
-def _restart(cause: str, facts: Facts) -> Action:
-    argv = [str(row.get("word")) for row in facts.readings.rows("worker_restart") or []]
-    held = facts.jobs.unlocked or facts.jobs.hung or []
-    return _action(
-        cause, "worker.restart", "Restart the worker; BullMQ gives its stalled jobs back by itself",
-        shlex.join(argv) if argv else "# workers.restart is not set: e.g. systemctl restart the worker's unit",
-        undo="irreversible: a job that was running begins again",
-        needs="shell on the worker's host", targets=[{"job_id": job.get("id")} for job in held[:MAX_ROWS]],
-        preconditions=(
-            Precondition(label="jobs that run well are let finish first (SIGTERM, not SIGKILL)", holds=None),
-            Precondition(label="never move stalled jobs by hand", holds=None),
-        ),
-    )  # fmt: skip
+        return [remedies.restart("V12", facts.jobs)]
+    return [remedies.scale("V12")] if signature == "Q03" else []
 
 
 def _memory(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action("V13", "worker.lower_concurrency", "Lower the worker's concurrency, or give it memory",
+        action("V13", "worker.lower_concurrency", "Lower the worker's concurrency, or give it memory",
                 "# concurrency × the largest job's memory must fit; a file that kills it every time goes to quarantine",
                 undo="put the previous concurrency back")
     ]  # fmt: skip
@@ -308,7 +241,7 @@ def _memory(verdict: Verdict, facts: Facts) -> list[Action]:
 def _creator(verdict: Verdict, facts: Facts) -> list[Action]:
     creator = verdict.details.get("creator_id")
     return [
-        _action("V15", "app.tell_creator", "Tell this creator what their files are refused for; nobody else is hit",
+        action("V15", "app.tell_creator", "Tell this creator what their files are refused for; nobody else is hit",
                 "# run this runbook again with user_id set to this creator: log lines, rows, error codes",
                 undo="nothing is changed", targets=[{"creator_id": creator}])
     ]  # fmt: skip
@@ -316,14 +249,14 @@ def _creator(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _slower(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action("V16", "app.slow_down", "Send fewer requests a second to one prefix, with back-off and jitter",
+        action("V16", "app.slow_down", "Send fewer requests a second to one prefix, with back-off and jitter",
                 "# lower the worker's concurrency; spread keys over prefixes", undo="raise it again")
     ]  # fmt: skip
 
 
 def _parts(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action("V17", "app.smaller_parts", "Upload in parts that are retried one by one",
+        action("V17", "app.smaller_parts", "Upload in parts that are retried one by one",
                 "# part size 5–16 MB, each part retried; which networks? split the closed requests by client",
                 undo="put the previous part size back")
     ]  # fmt: skip
@@ -331,7 +264,7 @@ def _parts(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _endpoint(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action("V18", "network.reach_storage", "Find where the way to the storage ends: name, route, certificate",
+        action("V18", "network.reach_storage", "Find where the way to the storage ends: name, route, certificate",
                 "getent hosts ENDPOINT; curl -sSI --max-time 5 https://ENDPOINT/   # from the application's host too",
                 undo="nothing is changed", targets=[{"code": verdict.details.get("code")}])
     ]  # fmt: skip

@@ -8,8 +8,8 @@ from __future__ import annotations
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.uploads.bucket import CHECKS, WRITE, Bucket, codes
 from runbook.diagnosis.uploads.facts import Facts
-from runbook.diagnosis.uploads.words import Kind
 from runbook.diagnosis.verdict import Cause
+from runbook.diagnosis.words import Kind
 from runbook.result import DECISIVE, WEAK, Evidence
 
 WRITES = (*CHECKS, "app_errors", "queue_failed")

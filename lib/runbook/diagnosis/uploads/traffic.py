@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from runbook.diagnosis.readings import Readings
-from runbook.diagnosis.uploads.content import number
+from runbook.diagnosis.readings import Readings, number
 from runbook.diagnosis.uploads.limits import Limits
 
 PROVIDERS = {"mux": ("mux.com", "mux."), "stream": ("cloudflarestream", "videodelivery", "cloudflare.com")}

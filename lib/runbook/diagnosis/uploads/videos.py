@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from runbook.diagnosis.readings import Readings
-from runbook.diagnosis.uploads.words import INPUT_CODES, kind
+from runbook.diagnosis.words import INPUT_CODES, kind
 
 Row = Mapping[str, Any]
 VIDEOS = ("mux_assets", "stream_videos")

@@ -123,6 +123,8 @@ class Backend:
     def redis(self) -> Any:
         """The cache that is configured now; one client for each address, as long as that is in force."""
         import redis.asyncio
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
 
         url = self.stage.redis_url or self.configuration.redis_url
         for other in [known for known in self._caches if known != url]:
@@ -130,7 +132,9 @@ class Backend:
             self._reports.add(task)
             task.add_done_callback(self._reports.discard)
         if url not in self._caches:
-            self._caches[url] = redis.asyncio.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+            # A page does not wait for a cache that fails: nothing is tried twice.
+            once = Retry(NoBackoff(), 0)
+            self._caches[url] = redis.asyncio.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=once)
         return self._caches[url]
 
     def meets(self, failure: Failure) -> bool:

@@ -21,7 +21,7 @@ from runbook.sandbox.application import http1
 from runbook.sandbox.application.backend import basic
 from runbook.sandbox.application.database import WORKER_NAME, Database, DatabaseFailed
 
-Mode = Literal["ok", "hang", "block", "crash", "fail", "full_disk", "no_database"]
+Mode = Literal["ok", "hang", "block", "crash", "fail", "full_disk", "no_database", "slow", "poison"]
 CONCURRENCY = 2
 
 _PROCESSING = """UPDATE content SET status = 'PROCESSING', "updatedAt" = timezone('UTC', now())
@@ -49,8 +49,12 @@ class Orders:
     mux_token_secret: str
     log: str
     #: A lock lives this long and is renewed at half.
-    lock_seconds: int
+    lock_seconds: float
     mode: Mode = "ok"
+    #: With mode ``slow``: how long each job takes.
+    seconds: float = 1.0
+    #: ``{max, duration}``: at most so many jobs in so many milliseconds.
+    limiter: Mapping[str, int] | None = None
     #: With mode ``fail``.
     reason: str = "Error: transcoding failed"
 
@@ -68,11 +72,17 @@ class Transcoder:
             "crash": _crash,
             "fail": self._fail,
             "full_disk": _fill_disk,
+            "slow": self._take_time,
         }
 
     async def __call__(self, job: Job, token: str) -> str:
         """Hand the object to the transcoder; the webhook ends what begins here."""
         data = job.data if isinstance(job.data, dict) else json.loads(job.data)
+        if self._orders.mode == "poison" and data.get("poison"):
+            await _crash()
+        if "contentId" not in data:  # housekeeping, which touches neither the provider nor a row
+            await self._modes.get(self._orders.mode, _nothing)()
+            return "done"
         identity = str(data["contentId"])
         try:
             await self._modes.get(self._orders.mode, _nothing)()
@@ -121,6 +131,9 @@ class Transcoder:
         except DatabaseFailed as error:
             log.error("row of %s was not written: %s", identity, error)
 
+    async def _take_time(self) -> None:
+        await asyncio.sleep(self._orders.seconds)
+
     async def _fail(self) -> None:
         raise TranscodingFailed(self._orders.reason)
 
@@ -156,10 +169,12 @@ async def _work(orders: Orders) -> None:
         "connection": orders.redis_url,
         "prefix": orders.prefix,
         "concurrency": CONCURRENCY,
-        "lockDuration": 1000 * orders.lock_seconds,
-        "stalledInterval": 1000 * orders.lock_seconds,
+        "lockDuration": int(1000 * orders.lock_seconds),
+        "stalledInterval": int(1000 * orders.lock_seconds),
         "name": "transcoder",
     }
+    if orders.limiter is not None:
+        options["limiter"] = orders.limiter
     worker: Any = Worker(orders.queue, Transcoder(orders), options)
     # BullMQ on Node encodes the queue in the name of its connections, its port to Python does not; backends run Node.
     encoded = base64.b64encode(orders.queue.encode()).decode()

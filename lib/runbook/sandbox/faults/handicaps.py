@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from runbook.sandbox.faults.registry import handicap
 from runbook.sandbox.faults.scene import Scene
 
@@ -37,3 +39,12 @@ def no_host(scene: Scene) -> None:
     """Nobody listens for SSH where the host should be: its memory is unknown, and that is not the same as fine."""
     address = f"nobody@127.0.0.1:{scene.production.closed_port()}"
     scene.settings.setdefault("workers", {})["hosts"] = [address]
+
+
+@handicap("host_away", "the host with the full disk does not answer", tried_with="D07", unknown=("host",))
+def host_away(scene: Scene) -> None:
+    """The one host of the workers lets nobody in: a full disk that is not seen is not one that has room."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    scene.settings.setdefault("workers", {})["hosts"] = [f"nobody@127.0.0.1:{port}"]

@@ -24,21 +24,28 @@ _MB = 2**20
 _ANY_USE_PERCENT = 0.5
 """Every host has that much of its memory in use."""
 _SETTLED_SECONDS = 1.0
+_FULL = 0.94
 
 
-def _thresholds(scene: Scene, **values: Any) -> None:
-    """Lay thresholds over the runbook's, for the service that the drill's alert names."""
-    services = scene.settings.setdefault("services", {}).setdefault(SERVICE, {})
-    for place in (scene.settings, services):
-        place.setdefault("thresholds", {}).setdefault(RUNBOOK, {}).update(values)
+def _leaks_are_seen_at_once(scene: Scene) -> None:
+    """Thresholds of the service that the alert names, under which a leak of seconds is one."""
+    values = {"threshold_percent": _ANY_USE_PERCENT, "settled_seconds": _SETTLED_SECONDS}
+    scene.settings["thresholds"] = {RUNBOOK: values}
+    scene.settings["services"] = {SERVICE: {"thresholds": {RUNBOOK: values}}}
 
 
-def _cgroup(scene: Scene, limit_mb: int, *, asked: bool = True, **thresholds: Any) -> MemoryCgroup:
-    """A cgroup with that limit until the fault heals; the runbook is asked about it unless said otherwise."""
+def _cgroup(scene: Scene, limit_mb: int, *, asked: bool = True) -> MemoryCgroup:
+    """A cgroup with that limit until the fault heals; the alert names it unless said otherwise."""
     made = cgroups.make(limit_mb * _MB)
     scene.undo(made.remove)
-    _thresholds(scene, **({"cgroup": made.path} if asked else {}), **thresholds)
+    if asked:
+        scene.labels["cgroup"] = made.path
     return made
+
+
+def _fill(group: MemoryCgroup) -> None:
+    """Lower the limit until what is there fills it to more than nine tenths, with room to breathe."""
+    group.limit(int(group.working_bytes / _FULL))
 
 
 def _procs(group: MemoryCgroup) -> str:
@@ -48,7 +55,7 @@ def _procs(group: MemoryCgroup) -> str:
 @fault("M01", "a subprocess leaks")
 def leaking_subprocess(scene: Scene, *, mb_per_second: int = 24, most_mb: int = 800) -> None:
     """A process takes ever more of the host's memory and gives nothing back."""
-    _thresholds(scene, threshold_percent=_ANY_USE_PERCENT, settled_seconds=_SETTLED_SECONDS)
+    _leaks_are_seen_at_once(scene)
     child = scene.child(hogs.MODULE, {"act": "leak", "mb_per_second": mb_per_second, "most_mb": most_mb})
     scene.grow_older_than(_SETTLED_SECONDS)
     scene.name("M01", child.pid)
@@ -57,19 +64,20 @@ def leaking_subprocess(scene: Scene, *, mb_per_second: int = 24, most_mb: int = 
 @fault("M01:cgroup", "a subprocess leaks in a cgroup", needs=(machine.memory_cgroups,))
 def leak_in_cgroup(scene: Scene, *, limit_mb: int = 1024) -> None:
     """The same in a cgroup with a limit: the host has plenty."""
-    group = _cgroup(scene, limit_mb, threshold_percent=10, settled_seconds=_SETTLED_SECONDS)
-    order = {"act": "leak", "join": _procs(group), "begin_mb": 100, "mb_per_second": 30, "most_mb": 700}
+    _leaks_are_seen_at_once(scene)
+    group = _cgroup(scene, limit_mb)
+    order = {"act": "leak", "join": _procs(group), "begin_mb": 40, "mb_per_second": 24, "most_mb": 800}
     child = scene.child(hogs.MODULE, order)
     scene.grow_older_than(_SETTLED_SECONDS)
-    scene.wait_until(lambda: group.usage_bytes > 0.13 * limit_mb * _MB, "the leak to be seen")
     scene.name("M01", child.pid, group.path)
 
 
 @fault("M02", "many processes", needs=(machine.memory_cgroups,))
 def many_processes(scene: Scene, *, count: int = 24, each_mb: int = 12) -> None:
     """Two dozen processes of one program, none of them large."""
-    group = _cgroup(scene, 400, threshold_percent=60)
+    group = _cgroup(scene, 2 * count * (each_mb + 20))
     scene.child(hogs.MODULE, {"act": "many", "join": _procs(group), "count": count, "mb": each_mb})
+    _fill(group)
     scene.name("M02", count, group.path)
 
 
@@ -104,16 +112,17 @@ def killed_once(scene: Scene, *, limit_mb: int = 40) -> None:
 @fault("M05", "files in memory", needs=(machine.memory_cgroups,))
 def files_in_memory(scene: Scene, *, megabytes: int = 160) -> None:
     """Somebody writes to /dev/shm, which is memory."""
-    group = _cgroup(scene, 2 * megabytes, threshold_percent=40)
+    group = _cgroup(scene, 2 * megabytes)
     path = f"/dev/shm/{group.path.strip('/')}.bin"  # noqa: S108 - that is the fault
     scene.child(hogs.MODULE, {"act": "files", "join": _procs(group), "path": path, "mb": megabytes})
+    _fill(group)
     scene.name("M05", "/dev/shm")  # noqa: S108
 
 
 @fault("M07", "PostgreSQL sorts in memory", needs=(machine.memory_cgroups,))
 def sorts(scene: Scene, *, sessions: int = 3, application: str = "reports") -> None:
     """Sessions with a large work_mem hold the result of a sort, each its own."""
-    group = _cgroup(scene, 320, threshold_percent=30)
+    group = _cgroup(scene, 200 * sessions)
     for session in scene.sessions(sessions, "web", application):
         group.add(session.info.backend_pid)
         session.execute("SET work_mem = '256MB'")
@@ -124,6 +133,7 @@ def sorts(scene: Scene, *, sessions: int = 3, application: str = "reports") -> N
         )
         session.execute("FETCH 1 FROM sorted")
         scene.name("M07", session.info.backend_pid)
+    _fill(group)
 
 
 @fault("M08", "Redis at its limit")
@@ -147,9 +157,9 @@ def _empty_redis(scene: Scene, key: str, maxmemory: str) -> None:
 
 
 @fault("M09", "a burst of transcoding", needs=(machine.memory_cgroups,), programs={"perl": "perl-base"})
-def transcoding(scene: Scene, *, jobs: int = 3, each_mb: int = 70) -> None:
+def transcoding(scene: Scene, *, jobs: int = 3, each_mb: int = 40) -> None:
     """Several transcoders at once, each with its file. Stand-ins by that name: what they hold is real."""
-    group = _cgroup(scene, 300, threshold_percent=60)
+    group = _cgroup(scene, 4 * jobs * each_mb)
     join, die = _procs(group), die_with_parent(signal.SIGKILL)
 
     def begin() -> None:
@@ -170,6 +180,7 @@ def transcoding(scene: Scene, *, jobs: int = 3, each_mb: int = 70) -> None:
         assert process.stdout is not None
         process.stdout.read(1)
         scene.name("M09", process.pid)
+    _fill(group)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

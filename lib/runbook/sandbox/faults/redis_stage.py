@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from runbook.embedded import die_with_parent
+from runbook.sandbox.faults.state import OTHER_REDIS
 from runbook.sandbox.redis_server import program
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RedisStage:
         self._sandbox = scene.sandbox
         self._log_from = self._sandbox.app_log.stat().st_size
         self.port, self.password = _address(self._sandbox.directory)
-        self.directory = self._sandbox.directory / "other-redis"
+        self.directory = self._sandbox.directory / OTHER_REDIS
         self.pid = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._sockets: list[socket.socket] = []

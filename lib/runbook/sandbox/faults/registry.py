@@ -29,15 +29,19 @@ log = structlog.get_logger(__name__)
 
 #: Places that an ordinary user's PATH leaves out.
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-_DATABASE_MODULES = ("sessions", "locks", "limits", "clients", "poolers")
-"""Faults of these need the patient alone; those of the others an application."""
+_DATABASE_MODULES = ("sessions", "locks", "limits", "clients", "poolers", "disks")
+"""Faults of these need the patient alone, or the machine; those of the others an application."""
 
 #: Sizes of faults in a compound, where the usual ones would not fit into the slots together.
 COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "P01+P02": {"P01": {"sessions": 9}, "P02": {"waiters": 10}},
+    "Q01+Q02": {},
+    "Q08+Q02": {},
     "L01+L08": {"L01": {"rows_per_ms": 5000, "search": 16}},
     "M01+M08": {"M01": {"most_mb": 700}, "M08": {"limit_mb": 48}},
     "K06+K07": {"K06": {"leaked": 34, "maxclients": 40}},
+    "D01+D02": {},
+    "D01+D07": {},
 }
 
 
@@ -178,6 +182,8 @@ class Injected:
     settings: Mapping[str, Mapping[str, Any]]
     #: Per expected cause, values that the verdict's details must name.
     named: Mapping[str, Sequence[Any]]
+    #: Labels that the alert of this fault carries beside the usual ones.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 _FAULTS: dict[str, Fault] = {}
@@ -360,7 +366,7 @@ def inject(
             plan_.handicap.apply(scene)
         log.info("fault injected", fault=plan_.id)
         named = {cause: tuple(values) for cause, values in scene.named.items() if cause in plan_.expects}
-        yield Injected(plan=plan_, settings=scene.settings, named=named)
+        yield Injected(plan=plan_, settings=scene.settings, named=named, labels=scene.labels)
     finally:
         try:
             scene.heal()

@@ -41,6 +41,8 @@ class Scene:
         self.thresholds = thresholds
         #: Settings that the diagnosis needs for this fault, by section.
         self.settings: dict[str, dict[str, Any]] = {}
+        #: Labels of the alert that this fault would raise, beside the usual ones.
+        self.labels: dict[str, str] = {}
         #: Per cause, values that the verdict's details must name.
         self.named: dict[str, list[Any]] = {}
         self._undo = contextlib.ExitStack()

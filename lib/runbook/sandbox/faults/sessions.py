@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from runbook.sandbox.faults import machine
 from runbook.sandbox.faults.registry import fault
 from runbook.sandbox.faults.scene import Scene
 
 TRAFFIC_MODULE = "runbook.sandbox.clients"
 
-CONTROLS = ("P00", "V00", "L00", "D00", "M00", "H00", "K00", "Q00")
+CONTROLS = ("P00", "V00", "L00", "D16", "M00", "H00", "K00", "Q10")
 """Causes that stand for *nothing wrong*; each runbook names its own, where it has one."""
 _BROWSE = "SELECT id, title FROM content WHERE status = 'READY' ORDER BY \"createdAt\" DESC LIMIT 20"
 
@@ -55,7 +56,12 @@ def superusers_in_the_reserve(scene: Scene, *, superusers: int = 14, ordinary: i
 
 @fault("healthy", "ordinary traffic", expects=CONTROLS, outcomes=("healthy", "no_current_fault"))
 def ordinary_traffic(scene: Scene, *, idle: int = 4) -> None:
-    """A few idle sessions of a pool, and two that run short statements all the time."""
+    """A few idle sessions of a pool, and two that run short statements all the time.
+
+    An alert of a disk names one that has room: how full the machine's own are is not the sandbox's.
+    """
+    if quiet := machine.roomy_filesystem():
+        scene.labels["mountpoint"] = quiet
     for session in scene.sessions(idle, "web", "api"):
         session.execute(_BROWSE.encode())
     scene.child(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from runbook.errors import SandboxError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Snapshot = Mapping[str, frozenset[str]]
 PATIENCE_SECONDS = 10.0
+OTHER_REDIS = "other-redis"
+"""Directory of the Redis that a fault starts for itself."""
 
 # Our own sessions (diagnosis, superuser of the sandbox) come and go and are nobody's leftovers.
 _QUERIES: Mapping[str, str] = {
@@ -52,18 +55,28 @@ _LIVELY = frozenset({"requests_left", "charges", "assets", "uploads", "deliverie
 def snapshot(sandbox: Sandbox) -> Snapshot:
     """What the sandbox looks like now.
 
-    The patient's sessions, waits, prepared transactions, settings, limits, relations and slots; with an application
-    also its stage, worker, queue, bad uploads, what guards its bucket, and how its vendors fare.
+    What is mounted in it; the patient's sessions, waits, prepared transactions, settings, limits, relations and slots;
+    with an application also its stage, worker, queue, bad uploads, what guards its bucket, and how its vendors fare.
     """
     asked = dict(_QUERIES)
-    found: dict[str, frozenset[str]] = {}
+    found = {"mount": frozenset(_mounts_below(sandbox.directory))}
     if sandbox.has_application:
         asked["upload"] = _UPLOADS
-        found = _of_application(sandbox)
+        found |= _of_application(sandbox)
     with sandbox.superuser() as connection:
         for kind, query in asked.items():
             found[kind] = frozenset(str(row[0]) for row in connection.execute(query.encode()).fetchall())
     return found
+
+
+def _mounts_below(directory: Path) -> Iterator[str]:
+    """Mount points in the sandbox's directory, where it has none of its own."""
+    beneath = f"{directory.resolve()}/"
+    mounts = Path("/proc/mounts")
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines() if mounts.exists() else ():
+        point = line.split(" ")[1]
+        if point.startswith(beneath):
+            yield point
 
 
 def _of_application(sandbox: Sandbox) -> dict[str, frozenset[str]]:
@@ -76,6 +89,7 @@ def _of_application(sandbox: Sandbox) -> dict[str, frozenset[str]]:
         "stage": frozenset(f"{name} {value}" for name, value in stage.items()),
         "worker": frozenset() if worker is None else frozenset({str(worker["name"])}),
         "queue": frozenset(_of_queue(sandbox)),
+        "redis": frozenset(_of_redis(sandbox)),
         "storage": frozenset(_of_storage(sandbox)),
         "vendor": frozenset(_of_vendors(sandbox)),
     }
@@ -87,6 +101,17 @@ def _of_queue(sandbox: Sandbox) -> Iterator[str]:
         if redis.hexists(f"{prefix}meta", "paused"):
             yield "paused"
         yield from (f"failed {job}" for job in cast(list[str], redis.zrange(f"{prefix}failed", 0, -1)))
+
+
+def _of_redis(sandbox: Sandbox) -> Iterator[str]:
+    """What somebody may have set in the application's Redis, and a second one that a fault left behind."""
+    with sandbox.redis() as redis:
+        for name in ("maxclients", "maxmemory*", "min-replicas-to-write", "save", "client-output-buffer-limit"):
+            settings = cast(dict[str, str], redis.config_get(name))
+            yield from (f"{key} {value}" for key, value in settings.items())
+        yield f"role {cast(list[str], redis.role())[0]}"
+    if (sandbox.directory / OTHER_REDIS).exists():
+        yield "a second server"
 
 
 def _of_storage(sandbox: Sandbox) -> Iterator[str]:

@@ -19,6 +19,7 @@ const doing = {
   pause: queue => queue.pause(),
   resume: queue => queue.resume(),
   concurrency: (queue, [most]) => queue.setGlobalConcurrency(most),
+  rate: (queue, [max, duration]) => queue.setGlobalRateLimit(max, duration),
 };
 
 (async () => {

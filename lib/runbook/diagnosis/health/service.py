@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from runbook.diagnosis import disks
 from runbook.diagnosis import memory as memory_room
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.health.backing import Backing, Dependency
@@ -221,13 +222,13 @@ def disk_or_memory(facts: Facts) -> Cause:
     if gate is None and says is False:
         gate = False
     first = full[0] if full else {}
-    short = memory_room.finding(facts.readings) if gate else None
     memory = bool(logged[NO_MEMORY]) or any("mem" in str(c["name"]).lower() for c in own)
+    short = (memory_room if memory and not full else disks).finding(facts.readings) if gate else None
     others = [r.get("mount") for r in (full or [])[1:5]]
     details = {"host": first.get("host"), "mount": first.get("mount"), "used_percent": first.get("used_percent"),
                "inodes_percent": first.get("inodes_percent"), "also_full": others or None,
                "application_says": list(dict.fromkeys(f"{c['name']}: {c.get('output')}" for c in own))[:3] or None,
-               "refers_to": short.cause if short is not None and memory and not full else None,
+               "refers_to": short.cause if short is not None else None,
                "kind": "memory" if memory and not full else "disk"}  # fmt: skip
     return Cause(
         id="H14",

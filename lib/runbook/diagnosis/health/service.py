@@ -223,11 +223,12 @@ def disk_or_memory(facts: Facts) -> Cause:
         gate = False
     first = full[0] if full else {}
     memory = bool(logged[NO_MEMORY]) or any("mem" in str(c["name"]).lower() for c in own)
+    short = (memory_room if memory and not full else disks).finding(facts.readings) if gate else None
     others = [r.get("mount") for r in (full or [])[1:5]]
     details = {"host": first.get("host"), "mount": first.get("mount"), "used_percent": first.get("used_percent"),
                "inodes_percent": first.get("inodes_percent"), "also_full": others or None,
                "application_says": list(dict.fromkeys(f"{c['name']}: {c.get('output')}" for c in own))[:3] or None,
-               "refers_to": _stands_for(facts, by_memory=memory and not full) if gate else None,
+               "refers_to": short.cause if short is not None else None,
                "kind": "memory" if memory and not full else "disk"}  # fmt: skip
     return Cause(
         id="H14",
@@ -239,12 +240,6 @@ def disk_or_memory(facts: Facts) -> Cause:
         share=_share(facts, facts.affected) if gate else 0.0,
         details={k: v for k, v in details.items() if v is not None} if gate else {},
     )  # fmt: skip
-
-
-def _stands_for(facts: Facts, *, by_memory: bool) -> str:
-    """The finding of the runbook of memory, or of disks, that it stands for; else that runbook by its letter."""
-    found = (memory_room if by_memory else disks).finding(facts.readings)
-    return found.cause if found is not None else "M" if by_memory else "D"
 
 
 def _full_disks(facts: Facts) -> list[Mapping[str, Any]] | None:

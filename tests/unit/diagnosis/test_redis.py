@@ -257,6 +257,24 @@ def test_nothing_is_found_where(name: str) -> None:
     assert found(diagnose(MUST_NOT[name].readings(), {})) == []
 
 
+def test_of_a_replica_that_nobody_was_seen_to_write_to_nothing_is_claimed() -> None:
+    findings = diagnose(MUST_NOT["a replica that is only read serves"].readings(), {})
+    assert findings.outcome == "undetermined"
+    assert "whether the application only reads" in next(e.reason for e in findings.evidence if e.id == "K09.written")
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        Cache(info={"role": "slave", "master_link_status": "down"}),
+        Cache(info={"role": "slave", "master_link_status": "up"}, queue={"exists": True}),
+    ],
+    ids=["it lost its master", "a queue is in it"],
+)
+def test_a_replica_is_at_fault_without_a_refused_write_where(cache: Cache) -> None:
+    assert found(diagnose(cache.readings(), {})) == ["K09"]
+
+
 def test_a_server_that_is_fine_and_an_application_that_is_not_is_no_redis_that_is_down() -> None:
     findings = diagnose(lost_client().readings(), {})
     assert verdict(findings, "K01").tier == "excluded"

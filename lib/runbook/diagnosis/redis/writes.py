@@ -11,6 +11,7 @@ from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.redis.facts import Facts, number
 from runbook.diagnosis.redis.signs import Signs
 from runbook.diagnosis.verdict import Cause
+from runbook.result import DECISIVE, STRONG, Evidence
 
 ADMINISTRATIVE = frozenset({
     "config", "slowlog", "latency", "acl", "client", "info", "memory", "debug", "monitor", "cluster", "command",
@@ -155,7 +156,8 @@ def replica(facts: Facts) -> Cause:
     """K09: the application writes to a replica (READONLY), or reads from one that lost its master (MASTERDOWN).
 
     Gate: its role is replica, or MASTERDOWN at our PING (decisive), or READONLY is counted or logged. Clauses, without
-    an own refusal: counted and logged. A replica that is only read is no fault.
+    an own refusal: counted and logged. A replica that lost its master serves what is old (decisive); where a queue is
+    said to be in it, it is written to. Of one that nobody was seen to write to it is unknown whether somebody does.
     """
     bench = Bench("K09", facts.readings)
     info = facts.info
@@ -174,10 +176,25 @@ def replica(facts: Facts) -> Cause:
     if not signs.own:
         clauses = (bench.fact("role", "the server is a replica now", slave, value=(info or {}).get("role"),
                               rests_on=("redis_info",)), *clauses)  # fmt: skip
+    share = signs.share
+    if slave and not signs.holds:
+        written = _written_to(facts, bench, lost=(info or {}).get("master_link_status") == "down")
+        clauses, share = (written,), float(written.reading == "supports")
     return Cause(
         id="K09", name="read-only replica", applicable=facts.configured, gate=gate, clauses=clauses,
-        share=signs.share if holds else 0.0,
+        share=share if holds else 0.0,
         details={key: value for key, value in known.items() if value not in (None, "")} if holds else {},
+    )  # fmt: skip
+
+
+def _written_to(facts: Facts, bench: Bench, *, lost: bool) -> Evidence:
+    """Whether it matters that the server is a replica, where no refused write was seen."""
+    queue = bool((facts.readings.row("queue_state") or {}).get("exists"))
+    matters = "it lost its master, and serves what is old" if lost else "the queue of the application is in it"
+    return bench.fact(
+        "written", matters if lost or queue else "the application writes to it", True if lost or queue else None,
+        rests_on=("redis_info", "queue_state"), weight=DECISIVE if lost or queue else STRONG,
+        reason="no write was seen, and whether the application only reads from it is not known",
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,12 @@ EVERYWHERE = ("/", "/dev/shm", "/var/log")
 
 
 def of_the_sandbox(readings: Sequence[Reading], directory: Path) -> list[Reading]:
-    """The readings without what else lies on this machine, and where it keeps its Python: that is nobody's business."""
+    """The readings without what else lies and runs on this machine, and where it keeps things: that is nobody's business.
+
+    Files, filesystems and sockets of others are left out. Their processes stay, since what they hold is part of the
+    picture, but lose their names.
+    """
+    programs: dict[str, str] = {}
 
     def ours(name: str, row: Any) -> bool:
         if row.get("reason"):  # of a host that could not be asked
@@ -45,14 +51,26 @@ def of_the_sandbox(readings: Sequence[Reading], directory: Path) -> list[Reading
         place = str(row.get("path") or row.get("directory") or row.get("mount") or "")
         return place in EVERYWHERE or place == str(directory) or place.startswith(f"{directory}/")
 
+    def nameless(row: Any) -> Any:
+        command = row.get("command") if isinstance(row, dict) and "pid" in row else None
+        if not isinstance(command, str) or command.startswith((sys.prefix, "postgres", "/opt/app")):
+            return row
+        program = Path(command.split(" ", 1)[0]).name
+        return row | {"command": programs.setdefault(program, f"program-{len(programs) + 1}")}
+
     kept = [
-        replace(r, value=[row for row in r.value if ours(r.name, row)])
-        if r.name in HOST_WIDE and isinstance(r.value, list) else r for r in readings
+        replace(r, value=[nameless(row) for row in r.value if r.name not in HOST_WIDE or ours(r.name, row)])
+        if isinstance(r.value, list) else r for r in readings
     ]  # fmt: skip
+    hidden = {sys.prefix: "/opt/app", str(directory): "/srv/sandbox"} | dict.fromkeys(_own_cgroups(), "/session")
     lines = (recording.dump(reading) for reading in kept)
-    return recording.parse(
-        line.replace(sys.prefix, "/opt/app").replace(str(directory), "/srv/sandbox") for line in lines
-    )
+    return recording.parse(reduce(lambda line, at: line.replace(at, hidden[at]), hidden, line) for line in lines)
+
+
+def _own_cgroups() -> list[str]:
+    """Paths of the cgroups that this process itself is in, the longest first."""
+    paths = {line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()}
+    return sorted(paths - {"/"}, key=len, reverse=True)
 
 
 def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path, pool: KernelPool) -> None:

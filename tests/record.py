@@ -36,7 +36,7 @@ EVERYWHERE = ("/", "/dev/shm", "/var/log")
 
 
 def of_the_sandbox(readings: Sequence[Reading], directory: Path) -> list[Reading]:
-    """The readings without what else lies and runs on this machine, and where it keeps things: that is nobody's business.
+    """The readings without what else lies and runs on this machine, and where it keeps things: nobody's business.
 
     Files, filesystems and sockets of others are left out. Their processes stay, since what they hold is part of the
     picture, but lose their names.

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORKERS ?= auto
+TURNS   ?= 1
 STAMP  := $(VENV)/.installed
 DRILLS := $(patsubst notebooks/%.ipynb,drill-%,$(sort $(wildcard notebooks/*.ipynb)))
 
@@ -24,11 +25,12 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-# Every fault of every runbook; of the first another one every day at the notebook's own thresholds, in real length.
+# Every fault of every runbook, of their variants an Nth a day with TURNS=N; of the first runbook another fault every
+# day at the notebook's own thresholds, in real length.
 drill: $(DRILLS)
 
 $(DRILLS): drill-%: setup
-	$(BIN)/runbook drill $* --all $(if $(filter db_connection_exhaustion,$*),--rotate 1)
+	$(BIN)/runbook drill $* --all --turns $(TURNS) $(if $(filter db_connection_exhaustion,$*),--rotate 1)
 
 lint: setup
 	$(BIN)/ruff check .

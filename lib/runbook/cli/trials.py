@@ -19,13 +19,14 @@ def drill(
     every: Annotated[bool, typer.Option("--all", help="Every fault that the sandbox knows.")] = False,
     full_length: Annotated[bool, typer.Option(help="At the notebook's own thresholds, in real length.")] = False,
     rotate: Annotated[int, typer.Option(help="So many in real length, another few every day.", min=0)] = 0,
+    turns: Annotated[int, typer.Option(help="With --all: of the variants an Nth, another one every day.", min=1)] = 1,
     as_json: Json = False,
 ) -> None:
     """Inject known faults, fire the alert over HTTP, and score the verdicts."""
     from datetime import UTC, datetime
 
     from runbook import catalog
-    from runbook.drills.drill import rotating_few, run_drills, together
+    from runbook.drills.drill import by_turns, rotating_few, run_drills, together
     from runbook.drills.history import remember
     from runbook.drills.score import score_table
     from runbook.sandbox.faults import known, suits
@@ -34,15 +35,20 @@ def drill(
     if not fault and not every:
         raise RunbookError("nothing to drill", remedy="Name a --fault, or say --all")
     err = console(stderr=True)
+    today = datetime.now(UTC).date()
     reports = []
     for runbook in [catalog.load(name)] if name else catalog.load_all():
-        chosen = [f for f in fault if name or suits(f, runbook)] if fault else known(runbook)
+        chosen = (
+            [f for f in fault if name or suits(f, runbook)]
+            if fault
+            else by_turns(turns, day=today, among=known(runbook))
+        )
         if not chosen:
             continue
         report = run_drills(
             runbook.name,
             chosen,
-            at_defaults=chosen if full_length else rotating_few(rotate, day=datetime.now(UTC).date(), among=chosen),
+            at_defaults=chosen if full_length else rotating_few(rotate, day=today, among=chosen),
             progress=lambda line: err.print(line, style="dim"),
         )
         remember(runbook.name, report)

@@ -19,7 +19,7 @@ from runbook.drills.judge import Score, failed, judge
 from runbook.drills.service import Service
 from runbook.errors import SandboxError
 from runbook.sandbox import Sandbox
-from runbook.sandbox.faults import FaultPlan, Injected, inject, known, plan, systems
+from runbook.sandbox.faults import SCENARIOS, FaultPlan, Injected, inject, known, plan, systems
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +96,17 @@ def rotating_few(count: int, *, day: date, among: Iterable[str]) -> list[str]:
     """The faults whose turn it is to run in real length that day, so that over time each does."""
     ids = list(among)
     return [ids[(day.toordinal() * count + offset) % len(ids)] for offset in range(min(count, len(ids)))]
+
+
+def by_turns(turns: int, *, day: date, among: Iterable[str]) -> list[str]:
+    """Every fault and every scenario of the reference drill set, and of the further variants those whose turn it is.
+
+    A variant is an id with ``:``, ``+`` or ``~``. Within ``turns`` days each has had its turn.
+    """
+    ids = list(among)
+    variants = [id for id in ids if set(":+~") & set(id) and id not in SCENARIOS.values()]
+    today = {id for number, id in enumerate(variants) if number % turns == day.toordinal() % turns}
+    return [id for id in ids if id not in variants or id in today]
 
 
 class _Crew:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runbook.drills.drill import rotating_few
+from runbook.drills.drill import by_turns, rotating_few
 from runbook.drills.score import score_table, summary
 
 REPORT = {
@@ -54,6 +54,17 @@ def test_the_rotation_reaches_every_fault() -> None:
     assert seen == set(ids)
     assert rotating_few(2, day=day, among=ids) == rotating_few(2, day=day, among=ids)
     assert rotating_few(9, day=day, among=ids) is not None
+
+
+def test_variants_take_turns_and_faults_and_scenarios_do_not() -> None:
+    ids = ["healthy", "P01", "P01+P02", "P01~blind", "V09:outage", "V09:input", "E06:slow"]
+    days = [date(2026, 1, 1) + timedelta(days=n) for n in range(3)]
+    chosen = [by_turns(3, day=day, among=ids) for day in days]
+    for today in chosen:
+        assert {"healthy", "P01", "P01+P02", "V09:input"} <= set(today), "the reference drill set is always run"
+        assert len(today) == 5
+    assert {id for today in chosen for id in today} == set(ids)
+    assert by_turns(1, day=days[0], among=ids) == ids
 
 
 def drill(fault: str, expected: list[str], *found: tuple[str, str], outcome: str = "diagnosed") -> dict[str, Any]:

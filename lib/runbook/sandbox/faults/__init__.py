@@ -4,6 +4,6 @@
 has to look at with less than it needs. What was injected heals completely, or :func:`inject` says what is left.
 """
 
-from runbook.sandbox.faults.registry import FaultPlan, Injected, inject, known, plan, suits, systems
+from runbook.sandbox.faults.registry import SCENARIOS, FaultPlan, Injected, inject, known, plan, suits, systems
 
-__all__ = ["FaultPlan", "Injected", "inject", "known", "plan", "suits", "systems"]
+__all__ = ["SCENARIOS", "FaultPlan", "Injected", "inject", "known", "plan", "suits", "systems"]

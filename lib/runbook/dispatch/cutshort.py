@@ -14,11 +14,10 @@ import structlog
 
 from runbook import catalog
 from runbook.dispatch.documents import cut_short
+from runbook.dispatch.in_force import InForce
 from runbook.dispatch.trouble import where
 from runbook.errors import RunbookError
-from runbook.redaction import Redactor
 from runbook.reporting.archive import NOTEBOOK, REPORT, RESULT, open_archive
-from runbook.settings import Settings
 from runbook.store.rows import Claim
 
 if TYPE_CHECKING:
@@ -30,13 +29,13 @@ log = structlog.get_logger(__name__)
 class CutShort:
     """Ends runs in the archive of the settings."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._archive = open_archive(settings)
-        self._redactor = Redactor(settings.secrets())
+    def __init__(self, in_force: InForce) -> None:
+        self._archive = open_archive(in_force.settings)
+        self._in_force = in_force
 
     async def end(self, claim: Claim, state: str, *, name: str, message: str) -> dict[str, Any]:
         """The result document of a run that has none, archived with a report where that can be done."""
-        result: dict[str, Any] = self._redactor.value(cut_short(claim, state, name=name, message=message))
+        result: dict[str, Any] = self._in_force.redactor.value(cut_short(claim, state, name=name, message=message))
         try:
             return await asyncio.to_thread(self._archived, claim, result)
         except Exception as error:  # noqa: BLE001 (the run has ended badly enough: it is told of without a report)
@@ -60,8 +59,8 @@ class CutShort:
         names = {"html": REPORT, "notebook": NOTEBOOK, "result": RESULT}
         paths = {key: str(self._archive.path(claim.run_id, claim.started_at, name)) for key, name in names.items()}
         result = {**result, "report": paths}
-        notebook = files.redacted_notebook(_notebook(claim.runbook), self._redactor)
-        report = files.rendered(notebook, result, self._redactor)
+        notebook = files.redacted_notebook(_notebook(claim.runbook), self._in_force.redactor)
+        report = files.rendered(notebook, result, self._in_force.redactor)
         self._archive.write(claim.run_id, claim.started_at, files.packed(report, notebook, result, []))
         return result
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from runbook.settings import Settings
+from runbook.dispatch.in_force import InForce
 from runbook.store.rows import Claim
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class NotebookExecutor:
     """Executes a run's notebook, on a warm kernel of ``pool`` where there is one."""
 
-    def __init__(self, settings: Settings, archive: Archive, pool: KernelPool | None = None) -> None:
-        self._settings = settings
+    def __init__(self, in_force: InForce, archive: Archive, pool: KernelPool | None = None) -> None:
+        self._in_force = in_force
         self._archive = archive
         self._pool = pool
 
@@ -40,7 +40,7 @@ class NotebookExecutor:
         try:
             return execute(
                 request,
-                self._settings,
+                self._in_force.settings,
                 archive=self._archive,
                 pool=self._pool,
                 progress=lambda step: progress(asdict(step)),

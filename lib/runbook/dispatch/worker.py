@@ -19,11 +19,11 @@ from typing import Any, Protocol
 import structlog
 
 from runbook.dispatch.cutshort import CutShort
+from runbook.dispatch.in_force import InForce
 from runbook.dispatch.queue import Queue
 from runbook.dispatch.reaper import Reaper, may_run_again
 from runbook.dispatch.trouble import where
 from runbook.errors import RunbookError, StoreError
-from runbook.settings import Settings
 from runbook.store.ids import new_id
 from runbook.store.rows import Claim
 from runbook.store.store import Store
@@ -64,6 +64,8 @@ class Worker:
 
     Parameters
     ----------
+    in_force
+        The settings.
     execute
         Executes a run; see :class:`Executor`.
     announce
@@ -77,7 +79,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        settings: Settings,
+        in_force: InForce,
         execute: Executor,
         announce: Announce,
         *,
@@ -87,7 +89,7 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-4:]}"
         self.queue = Queue(store, self._handle)
         self._store = store
-        self._reports = CutShort(settings)
+        self._reports = CutShort(in_force)
         self._execute = execute
         self._announce_result = announce
         self._concurrency = concurrency

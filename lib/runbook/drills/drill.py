@@ -1,8 +1,7 @@
-"""Runs drills: one sandbox, a service for each set of settings, and for each fault inject, fire, wait, judge, heal."""
+"""Runs drills: one sandbox, one service, and for each fault inject, set, fire, wait, judge, heal."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -110,7 +109,7 @@ def by_turns(turns: int, *, day: date, among: Iterable[str]) -> list[str]:
 
 
 class _Crew:
-    """What the drills of one call share: the runbook, the sandbox, and services by their settings."""
+    """What the drills of one call share: the runbook, the sandbox, and a service."""
 
     def __init__(
         self,
@@ -125,7 +124,7 @@ class _Crew:
         self._scaled = scaled
         self._place = place
         self._services = services
-        self._running: dict[str, Service] = {}
+        self._running: Service | None = None
 
     def thresholds(self, *, full_length: bool) -> dict[str, Any]:
         """The notebook's own parameters, or the scaled ones of all drills together, so that one service serves many."""
@@ -133,16 +132,16 @@ class _Crew:
         return own if full_length else own | {name: value for name, value in self._scaled.items() if name in own}
 
     def service(self, injected: Injected, thresholds: Mapping[str, Any]) -> Service:
-        """A service with the settings that this fault needs, one for all faults that need the same."""
+        """The service, by the settings that this fault needs."""
         settings = self.sandbox.settings()
         for section, values in injected.settings.items():
             settings[section] = settings.get(section, {}) | dict(values)
         settings["thresholds"] = {self.runbook.name: dict(thresholds)}
-        key = json.dumps(settings, sort_keys=True)
-        if key not in self._running:
+        if self._running is None:
             directory = Path(tempfile.mkdtemp(prefix="service-", dir=self._place))
-            self._running[key] = self._services.enter_context(Service(directory, settings))
-        return self._running[key]
+            self._running = self._services.enter_context(Service(directory, settings))
+        self._running.use(settings)
+        return self._running
 
 
 def _drill(crew: _Crew, one: FaultPlan, *, full_length: bool) -> Score:

@@ -30,6 +30,7 @@ _READY_SECONDS = 90.0
 _STOP_SECONDS = 30.0
 _WARM_SECONDS = 45.0
 """How long to wait for warm kernels: without them a first run pays for a cold start, which no later one does."""
+_TAKEN_OVER = "settings taken over"
 _WARM = re.compile(r"warm kernels: (\d+) of (\d+)")
 
 
@@ -92,6 +93,30 @@ class Service:
                 self._process.wait()
         for left in self.directory.rglob("data/postmaster.pid"):
             EmbeddedPostgres(left.parent.parent).stop(force=True)
+
+    def use(self, settings: Mapping[str, Any]) -> None:
+        """Work by these settings from now on; it is the same service, with warm kernels.
+
+        Raises
+        ------
+        SandboxError
+            It does not take them over.
+        """
+        assert self._process is not None
+        if settings == self._settings:
+            return
+        self._settings = settings
+        before = self._said(_TAKEN_OVER)
+        self._write_settings(int(self.base_url.rpartition(":")[2]))
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self._said(_TAKEN_OVER) == before:
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise SandboxError("the service does not take its settings over", remedy=f"See {self.log_path}")
+            time.sleep(0.05)
+
+    def _said(self, words: str) -> int:
+        return self.log_path.read_text(errors="replace").count(words)
 
     # -- talking to it --------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import uvicorn
 from runbook import catalog
 from runbook.dispatch.announce import announce
 from runbook.dispatch.executor import NotebookExecutor
-from runbook.dispatch.incidents import RememberingRedactor
+from runbook.dispatch.in_force import InForce
 from runbook.dispatch.intake import Intake
 from runbook.dispatch.routing import check_routes
 from runbook.dispatch.worker import CONCURRENCY, Executor, Worker
@@ -77,7 +77,7 @@ def work(settings: Settings, *, concurrency: int = CONCURRENCY, executor: Execut
 async def _serve(
     settings: Settings, concurrency: int, executor: Executor | None, started: Callable[[str], None] | None
 ) -> None:
-    stop = _stop_signals()
+    stop, in_force = _stop_signals(), _read_again_on_hangup(settings)
     runbooks = {runbook.name: runbook for runbook in catalog.load_all()}
     check_routes(runbooks, settings.routes)
     archive = open_archive(settings)
@@ -87,16 +87,15 @@ async def _serve(
         contextlib.ExitStack() as kernels,
     ):
         pool = None if executor else _pool(concurrency, kernels)
-        execute = executor or NotebookExecutor(settings, archive, pool)
-        async with open_store(settings) as store, _worker(settings, store, execute, concurrency) as worker:
+        execute = executor or NotebookExecutor(in_force, archive, pool)
+        async with open_store(settings) as store, _worker(in_force, store, execute, concurrency) as worker:
             site = Site(
-                settings=settings,
+                in_force=in_force,
                 store=store,
                 queue=worker.queue,
                 intake=Intake(store, worker.queue.defer),
                 runbooks=runbooks,
                 archive=archive,
-                redactor=RememberingRedactor(settings.secrets()),
                 access=Access(settings.server.tokens),
                 feed=Feed(store),
                 kernels=pool,
@@ -169,13 +168,20 @@ def _stop_signals() -> asyncio.Event:
     return stop
 
 
+def _read_again_on_hangup(settings: Settings) -> InForce:
+    """The settings, read again on every SIGHUP."""
+    in_force = InForce(settings)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, in_force.read_again)
+    return in_force
+
+
 async def _work(settings: Settings, concurrency: int, executor: Executor | None) -> None:
-    stop = _stop_signals()
+    stop, in_force = _stop_signals(), _read_again_on_hangup(settings)
     archive = open_archive(settings)
     archive.check()
     with contextlib.ExitStack() as kernels:
-        execute = executor or NotebookExecutor(settings, archive, _pool(concurrency, kernels))
-        async with open_store(settings) as store, _worker(settings, store, execute, concurrency):
+        execute = executor or NotebookExecutor(in_force, archive, _pool(concurrency, kernels))
+        async with open_store(settings) as store, _worker(in_force, store, execute, concurrency):
             await stop.wait()
 
 
@@ -187,8 +193,8 @@ def _pool(concurrency: int, kernels: contextlib.ExitStack) -> KernelPool | None:
     return kernels.enter_context(KernelPool(concurrency))
 
 
-def _worker(settings: Settings, store: Store, execute: Executor, concurrency: int) -> Worker:
+def _worker(in_force: InForce, store: Store, execute: Executor, concurrency: int) -> Worker:
     async def tell(result: Mapping[str, Any]) -> None:
-        await announce(result, settings)
+        await announce(result, in_force.settings)
 
-    return Worker(store, settings, execute, tell, concurrency=concurrency)
+    return Worker(store, in_force, execute, tell, concurrency=concurrency)

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from runbook.catalog import Runbook
+from runbook.dispatch.in_force import InForce
 from runbook.dispatch.intake import Intake
 from runbook.dispatch.queue import Queue
 from runbook.errors import StoreError
@@ -71,13 +72,12 @@ class Feed:
 class Site:
     """Everything that a handler needs."""
 
-    settings: Settings
+    in_force: InForce
     store: Store
     queue: Queue
     intake: Intake
     runbooks: Mapping[str, Runbook]
     archive: Archive
-    redactor: Redactor
     access: Access
     feed: Feed
     #: Warm kernels of this process; ``None`` where runs are left to workers.
@@ -85,3 +85,13 @@ class Site:
     metrics: Metrics = field(default_factory=Metrics)
     #: Set when the service stops, so that open streams end.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they are now."""
+        return self.in_force.settings
+
+    @property
+    def redactor(self) -> Redactor:
+        """Knows the secrets of the settings, those of before too."""
+        return self.in_force.redactor

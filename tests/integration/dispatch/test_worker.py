@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from runbook.dispatch.in_force import InForce
 from runbook.dispatch.queue import Queue
 from runbook.dispatch.worker import Worker
 from runbook.settings import Settings
@@ -73,7 +74,7 @@ async def house(settings: Settings, *, concurrency: int = 2, fail_announcing: bo
     executor = TinyExecutor(settings)
     async with (
         open_store(settings) as store,
-        Worker(store, settings, executor, announce, concurrency=concurrency, lease_seconds=LEASE) as worker,
+        Worker(store, InForce(settings), executor, announce, concurrency=concurrency, lease_seconds=LEASE) as worker,
     ):
         yield House(store, worker, executor, announced)
 

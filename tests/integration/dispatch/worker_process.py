@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runbook import settings as settings_module
+from runbook.dispatch.in_force import InForce
 from runbook.dispatch.worker import Worker
 from runbook.store import open_store
 from tests.integration.dispatch.tiny import TinyExecutor
@@ -24,7 +25,7 @@ async def main(lease_seconds: float) -> None:
         del result
 
     async with open_store(settings) as store:
-        worker = Worker(store, settings, TinyExecutor(settings), announce, lease_seconds=lease_seconds)
+        worker = Worker(store, InForce(settings), TinyExecutor(settings), announce, lease_seconds=lease_seconds)
         async with worker:
             await stop.wait()
             await worker.stop(grace_seconds=0.5)

@@ -53,7 +53,7 @@ def of_the_sandbox(readings: Sequence[Reading], directory: Path) -> list[Reading
 
     def nameless(row: Any) -> Any:
         command = row.get("command") if isinstance(row, dict) and "pid" in row else None
-        if not isinstance(command, str) or command.startswith((sys.prefix, "postgres", "/opt/app")):
+        if not isinstance(command, str) or command.startswith((sys.prefix, "postgres", "ffmpeg", "/opt/app")):
             return row
         program = Path(command.split(" ", 1)[0]).name
         return row | {"command": programs.setdefault(program, f"program-{len(programs) + 1}")}

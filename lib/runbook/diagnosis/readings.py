@@ -55,6 +55,15 @@ class Readings:
         """First rows of every known reading of a series."""
         return [r.rows[0] for r in self.series(name) if r.known and r.rows]
 
+    def beside(self, name: str, other: str, counted: str) -> dict[str, Any] | None:
+        """The measure of a series that was taken at the same moment as ``other``, so that both speak of the same; else
+        its last. One that counted nothing is none."""
+        moment = self.last(other)
+        taken = [r for r in self.series(name) if r.known and r.rows and number(r.rows[0], counted)]
+        same = [r for r in taken if moment is not None and r.measured_at == moment.measured_at]
+        found = same or taken
+        return found[-1].rows[0] if found else None
+
     def why_unknown(self, names: Sequence[str]) -> str:
         """In words, why something that rests on these readings is unknown."""
         for name in names:

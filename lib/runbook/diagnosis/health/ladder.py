@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from runbook.diagnosis.health.facts import Facts
 from runbook.diagnosis.health.limits import Limits
 from runbook.diagnosis.health.places import Place, number
 from runbook.diagnosis.health.service import Ready
+from runbook.diagnosis.ladder import Ladder, Rung, RungState
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.verdict import found
 from runbook.result import Findings, Reading
 
-RungState = Literal["passes", "fails", "unknown", "none"]
 LAYERS = ("name", "connection", "TLS", "HTTP", "body", "dependencies")
 _OF: Mapping[str, str] = {"dns": "name", "tcp": "connection", "tls": "TLS", "http": "HTTP", "late": "HTTP",
                           "body": "body"}  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One layer. ``none`` = there is no such layer on this way; ``unknown`` = not come to."""
-
-    layer: str
-    state: RungState
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ladder:
-    """The way from one side."""
-
-    vantage: str
-    target: str
-    rungs: tuple[Rung, ...]
-    #: Causes found at the first layer that fails.
-    causes: tuple[str, ...] = ()
 
 
 def ladders(readings: Sequence[Reading], parameters: Mapping[str, Any], findings: Findings | None) -> list[Ladder]:

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from runbook.diagnosis.ladder import Ladder, Rung, RungState
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.redis.facts import WALK, Facts
 from runbook.diagnosis.redis.limits import Limits
 from runbook.diagnosis.verdict import found
 from runbook.result import Findings, Reading
 
-RungState = Literal["passes", "fails", "unknown", "none"]
 LABELS: Mapping[str, str] = {
     "name": "name", "tcp": "connection", "tls": "TLS", "greeting": "greeting", "auth": "login", "ping": "PING",
     "database": "database", "info": "INFO", "write": "write",
 }  # fmt: skip
 _STATES: Mapping[str, RungState] = {"yes": "passes", "no": "fails", "not needed": "none"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One step. ``none`` = there is no such step on this way; ``unknown`` = not come to, or not to be told."""
-
-    layer: str
-    state: RungState
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ladder:
-    """The way with the application's URL from where the runbook runs."""
-
-    vantage: str
-    target: str
-    rungs: tuple[Rung, ...]
-    #: Causes found, for the first step that fails.
-    causes: tuple[str, ...] = ()
 
 
 def ladder(readings: Sequence[Reading], parameters: Mapping[str, Any], findings: Findings | None) -> list[Ladder]:

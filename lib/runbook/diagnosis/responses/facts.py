@@ -110,11 +110,7 @@ class Facts:
     @cached_property
     def now(self) -> Row | None:
         """The measure that the splits were taken with, so that shares are of the same requests; else the last."""
-        splits = self.readings.last(SPLITS)
-        taken = [r for r in self.readings.series(LATENCY) if r.known and r.rows and count(r.rows[0], "requests")]
-        beside = [r for r in taken if splits is not None and r.measured_at == splits.measured_at]
-        found = beside or taken
-        return found[-1].rows[0] if found else None
+        return self.readings.beside(LATENCY, SPLITS, "requests")
 
     @cached_property
     def total(self) -> int:

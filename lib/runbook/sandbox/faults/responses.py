@@ -149,7 +149,7 @@ def statements_in_a_loop(scene: Scene, *, browse: int = 10) -> None:
             f" (SELECT FROM {table} WHERE id = {key} OFFSET 0) x"
         )
     scene.production.change(
-        statements_in_a_loop=int(1.7 * scene.threshold("threshold_ms", 1000)), weights={"browse": browse}
+        statements_in_a_loop=int(2 * scene.threshold("threshold_ms", 1000)), weights={"browse": browse}
     )
     scene.production.fill_window()
 

@@ -748,3 +748,18 @@ def test_without_finished_jobs_a_backlog_that_does_not_shrink_is_too_few_workers
 def test_without_finished_jobs_that_another_one_is_next_is_no_proof_that_one_ended() -> None:
     queue = under_capacity()
     assert verdict(unkept(active_then=[row["id"] for row in queue.active]), "Q03").tier == "undetermined"
+
+
+@pytest.mark.parametrize(("seen", "found_"), [((1, 0, 0), ["Q09"]), ((0, 0, 0), [])])
+def test_a_queue_with_a_limit_of_its_own_is_not_called_short_of_workers(
+    seen: tuple[int, ...], found_: list[str]
+) -> None:
+    numbers = iter(seen)
+    readings = [
+        replace(r, value=[row | {"active": next(numbers)} for row in r.rows]) if r.name == "queue_state" else r
+        for r in capped().readings()
+    ]
+    findings = diagnose(readings, {})
+    main = [v.cause for v in findings.verdict if v.tier in ("confirmed", "probable") and v.role != "consequence"]
+    assert main == found_
+    assert findings.outcome == ("diagnosed" if found_ else "undetermined")

@@ -53,7 +53,7 @@ def capped(facts: Facts) -> Cause:
     connected; what is in work is in good hands. Source: R9, Q09.
     """
     bench, jobs = Bench("Q09", facts.readings), facts.jobs
-    kind, gate = _cap(facts)
+    kind, gate = cap(facts)
     state = jobs.state or {}
     workers = state.get("workers")
     return Cause(
@@ -75,7 +75,8 @@ def capped(facts: Facts) -> Cause:
     )  # fmt: skip
 
 
-def _cap(facts: Facts) -> tuple[str, bool | None]:
+def cap(facts: Facts) -> tuple[str, bool | None]:
+    """By which limit of the queue its jobs wait, and whether they do; ``None`` when that cannot be told."""
     jobs = facts.jobs
     if jobs.state is None or jobs.waiting is None:
         return "", None
@@ -84,21 +85,26 @@ def _cap(facts: Facts) -> tuple[str, bool | None]:
     if signatures.limited(jobs) is not None and not jobs.no_worker:
         return f"rate limiter in force for {number(jobs.state, 'limiter_ms') / 1000:g} s more", True
     most = jobs.count("concurrency")
-    full = bool(most) and _full(facts, most or 0)
-    if full and not jobs.no_worker:
+    full = _full(facts, most) if most and not jobs.no_worker else False
+    if full:
         return f"at most {most} jobs at a time in the whole queue", True
     rate, duration = jobs.count("rate_max"), jobs.count("rate_duration_ms")
     ended = facts.flow.ended_per_minute
     if rate and duration and ended is not None and ended >= CAPPED_SHARE * rate * 60_000 / duration:
         return f"at most {rate} jobs in {duration / 1000:g} s", True
-    unknown = number(jobs.state, "limiter_ms") > 0 and jobs.draining is None
+    unknown = full is None or (number(jobs.state, "limiter_ms") > 0 and jobs.draining is None)
     return "", None if unknown else False
 
 
-def _full(facts: Facts, most: int) -> bool:
-    """Whether as many are in work as may be: at half of the looks at least, since the next one takes a moment."""
+def _full(facts: Facts, most: int) -> bool | None:
+    """Whether as many are in work as may be, and never more: at any look, since the next one takes a moment.
+
+    Unknown where no look saw anything in work although jobs wait and workers are there: between two jobs it looks so.
+    """
     in_work = [number(row, "active") for row in facts.jobs.looks]
-    return max(in_work) <= most and 2 * sum(1 for count in in_work if count >= most) >= len(in_work)
+    if not any(in_work):
+        return None
+    return max(in_work) == most
 
 
 def starved(facts: Facts) -> Cause:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from runbook.diagnosis.evidence import Bench
-from runbook.diagnosis.queues import downstream, signatures
+from runbook.diagnosis.queues import downstream, holds, signatures
 from runbook.diagnosis.queues.facts import Facts
 from runbook.diagnosis.queues.flow import DELAYED, FLOW, MIN_PEAK, WAITING
 from runbook.diagnosis.queues.jobs import ACTIVE, BEFORE, COMPLETED, FAILED, STATE, as_targets
@@ -39,9 +39,10 @@ def _works(facts: Facts) -> bool | None:
 def under_capacity(facts: Facts) -> Cause:
     """Q03: workers work, jobs end, and more arrive than end.
 
-    Gate: jobs wait for too long while others end, and not clearly more end than arrive (else the backlog is of an
-    earlier time, and goes by itself). Clauses: at least as many arrive as end; what is in work is in good hands. Where
-    no finished job is kept, the backlog that does not shrink while we look stands for the rates. Source: R9, Q03.
+    Gate: jobs wait for too long while others end, not clearly more end than arrive (else the backlog is of an earlier
+    time, and goes by itself), and it is known whether a limit of the queue holds them. Clauses: at least as many arrive
+    as end; what is in work is in good hands. Where no finished job is kept, the backlog that does not shrink while we
+    look stands for the rates. Source: R9, Q03.
     """
     bench, jobs, flow = Bench("Q03", facts.readings), facts.jobs, facts.flow
     works, late = _works(facts), facts.late
@@ -49,7 +50,8 @@ def under_capacity(facts: Facts) -> Cause:
     more = _outnumber(facts, arrived, ended)
     catching_up = arrived is not None and ended is not None and ended >= CATCHING_UP * arrived
     gate = False if late is False or works is False or catching_up else None
-    gate = True if gate is None and late and works and more is not None else gate
+    if gate is None and late and works and more is not None and holds.cap(facts)[1] is not None:
+        gate = True
     state = jobs.state or {}
     backlog = (jobs.waiting or 0) / (ended - arrived) if catching_up and arrived is not None and ended else None
     return Cause(

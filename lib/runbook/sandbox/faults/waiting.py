@@ -132,7 +132,7 @@ def capped(scene: Scene) -> None:
     backlog.meta(concurrency=1)
     scene.production.no_worker()
     backlog.add(40, 12, 2)
-    scene.production.worker("slow", seconds=_SLOW_SECONDS)
+    scene.production.worker("slow", seconds=2 * _SLOW_SECONDS)
     backlog.wait_for("active", 1)
     scene.name("Q09", "at most 1 jobs")
 

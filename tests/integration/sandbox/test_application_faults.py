@@ -316,7 +316,7 @@ def test_every_known_fault_is_looked_at(runbook: str) -> None:
 def test_an_application_that_goes_on_failing_is_told(application: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "PATIENCE_SECONDS", 2.0)
     before = state.require_clean(application)
-    application.application.change(failures=[{"share": 0.5}])
+    application.application.change(failures=[{"share": 1.0}])
     try:
         with pytest.raises(SandboxError, match="application left: fails"):
             state.require_restored(application, before)

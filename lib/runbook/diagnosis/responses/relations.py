@@ -8,7 +8,8 @@ from runbook.diagnosis import edges as between_runbooks
 from runbook.diagnosis.responses.facts import Facts
 from runbook.diagnosis.verdict import Cause
 
-SQL = ("L01", "L02", "L07", "L10", "L14", "L17")
+SQL = ("L02", "L17", "L14", "L10", "L07", "L01")
+"""What makes SQL slow, what explains another of them before it: a consequence is that of the first."""
 
 EXPLAINS: tuple[tuple[str, str], ...] = (
     # What statements wait for makes them slow, and fills the pool before them.

@@ -25,8 +25,8 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-# Every fault of every runbook, of their variants an Nth a day with TURNS=N; of the first runbook another fault every
-# day at the notebook's own thresholds, in real length.
+# Every fault of every runbook; with TURNS=N the reference set, and of the rest an Nth a day. Of the first runbook another
+# fault every day at the notebook's own thresholds, in real length.
 drill: $(DRILLS)
 
 $(DRILLS): drill-%: setup

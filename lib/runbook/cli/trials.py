@@ -19,7 +19,7 @@ def drill(
     every: Annotated[bool, typer.Option("--all", help="Every fault that the sandbox knows.")] = False,
     full_length: Annotated[bool, typer.Option(help="At the notebook's own thresholds, in real length.")] = False,
     rotate: Annotated[int, typer.Option(help="So many in real length, another few every day.", min=0)] = 0,
-    turns: Annotated[int, typer.Option(help="With --all: of the variants an Nth, another one every day.", min=1)] = 1,
+    turns: Annotated[int, typer.Option(help="With --all: the reference set, and of the rest an Nth a day.", min=1)] = 1,
     as_json: Json = False,
 ) -> None:
     """Inject known faults, fire the alert over HTTP, and score the verdicts."""

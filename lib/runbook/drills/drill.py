@@ -98,14 +98,14 @@ def rotating_few(count: int, *, day: date, among: Iterable[str]) -> list[str]:
 
 
 def by_turns(turns: int, *, day: date, among: Iterable[str]) -> list[str]:
-    """Every fault and every scenario of the reference drill set, and of the further variants those whose turn it is.
+    """The healthy control and the scenarios of the reference drill set, and of all else those whose turn it is.
 
-    A variant is an id with ``:``, ``+`` or ``~``. Within ``turns`` days each has had its turn.
+    Within ``turns`` days each has had its turn.
     """
     ids = list(among)
-    variants = [id for id in ids if set(":+~") & set(id) and id not in SCENARIOS.values()]
-    today = {id for number, id in enumerate(variants) if number % turns == day.toordinal() % turns}
-    return [id for id in ids if id not in variants or id in today]
+    others = [id for id in ids if id != "healthy" and id not in SCENARIOS.values()]
+    today = {id for number, id in enumerate(others) if number % turns == day.toordinal() % turns}
+    return [id for id in ids if id not in others or id in today]
 
 
 class _Crew:

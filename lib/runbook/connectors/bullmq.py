@@ -195,7 +195,8 @@ class BullQueue(RedisConnector):
 
     def _active(self) -> Steps:
         now = self._now_ms()
-        count, ids = yield [("LLEN", self._key("active")), ("LRANGE", self._key("active"), -MAX_ACTIVE, -1)]
+        listing = ("LRANGE", self._key("active"), -MAX_ACTIVE, -1)
+        count, ids = yield [("LLEN", self._key("active")), listing]
         jobs = rows.job_ids(rows.got(ids))
         answers = yield [*map(self._job, jobs), *(("PTTL", self._key(f"{job}:lock")) for job in jobs)]
         hashes, locks = answers[: len(jobs)], answers[len(jobs) :]
@@ -203,19 +204,19 @@ class BullQueue(RedisConnector):
             rows.active_row(job, rows.fields_of(fields), lock, now)
             for job, fields, lock in zip(jobs, hashes, locks, strict=True)
         ]
+        found = yield from _lasting(found, [listing])
         found.sort(key=lambda row: -(row["running_seconds"] or 0))
         return Fetched(value=found, partial=rows.more(rows.got(count), len(ids), MAX_ACTIVE))
 
     def _finished(self, state: str, since: datetime) -> Steps:
         lowest = f"{since.timestamp() * 1000:.0f}"
-        count, pairs = yield [
-            ("ZCOUNT", self._key(state), lowest, "+inf"),
-            ("ZREVRANGEBYSCORE", self._key(state), "+inf", lowest, "LIMIT", 0, MAX_FINISHED),
-        ]
+        listing = ("ZREVRANGEBYSCORE", self._key(state), "+inf", lowest, "LIMIT", 0, MAX_FINISHED)
+        count, pairs = yield [("ZCOUNT", self._key(state), lowest, "+inf"), listing]
         ids = list(rows.got(pairs))
         hashes = yield [self._job(job) for job in ids]
         row = rows.failed_row if state == "failed" else rows.completed_row
         found = [row(job, rows.fields_of(fields)) for job, fields in zip(ids, hashes, strict=True)]
+        found = yield from _lasting(found, [listing])
         return Fetched(value=found, partial=rows.more(rows.got(count), len(ids), MAX_FINISHED))
 
     def _before(self, since: datetime) -> Steps:
@@ -228,21 +229,25 @@ class BullQueue(RedisConnector):
     def _waiting(self) -> Steps:
         now = self._now_ms()
         lists, prioritized = ("wait", "paused"), self._key("prioritized")
-        ends = yield [
+        listing: list[Command] = [
             *(("LRANGE", self._key(name), 0, MAX_NEWEST - 1) for name in lists),
             *(("LRANGE", self._key(name), -MAX_OLDEST, -1) for name in lists),
-            *(("LLEN", self._key(name)) for name in lists),
             ("ZRANGE", prioritized, 0, MAX_OLDEST - 1),
+        ]
+        ends = yield [
+            *listing,
+            *(("LLEN", self._key(name)) for name in lists),
             ("ZREVRANGE", prioritized, 0, MAX_OLDEST - 1, "WITHSCORES"),
             ("ZCARD", prioritized),
         ]
-        *of_lists, first, scored, ranked = map(rows.got, ends)
+        *of_lists, first, waiting, paused, scored, ranked = map(rows.got, ends)
         last = rows.with_scores(scored)
         least = int(last[0][1]) // PRIORITY_SHIFT * PRIORITY_SHIFT if last else 0
         # The oldest of those that come last: whoever starves stands there.
-        starving = yield [("ZRANGEBYSCORE", prioritized, least, "+inf", "LIMIT", 0, MAX_OLDEST)] if last else []
+        starved: list[Command] = [("ZRANGEBYSCORE", prioritized, least, "+inf", "LIMIT", 0, MAX_OLDEST)] if last else []
+        starving = yield starved
         places: dict[str, str] = {}
-        for name, ids in zip((*lists, *lists), of_lists[:4], strict=True):
+        for name, ids in zip((*lists, *lists), of_lists, strict=True):
             places |= dict.fromkeys(rows.job_ids(ids), name)
         newest = {job for ids in of_lists[:2] for job in ids}
         in_order = [*first, *(job for job, _ in last), *(job for ids in starving for job in rows.got(ids))]
@@ -252,9 +257,11 @@ class BullQueue(RedisConnector):
             rows.waiting_row(job, rows.fields_of(fields), place, now) | {"at_head": job in newest}
             for (job, place), fields in zip(places.items(), hashes, strict=True)
         ]
+        unseen = waiting + paused + ranked - len(found)
+        found = yield from _lasting(found, [*listing, *starved, ("ZREVRANGE", prioritized, 0, MAX_OLDEST - 1)])
         found.sort(key=lambda row: -(row["waited_seconds"] or 0))
-        whole = sum(of_lists[4:]) + ranked
-        return Fetched(value=found, partial=f"only {len(found)} of {whole}" if len(found) < whole - len(lists) else "")
+        some = f"only {len(found)} of {len(found) + unseen}"
+        return Fetched(value=found, partial=some if unseen > len(lists) else "")
 
     def _delayed(self) -> Steps:
         now = self._now_ms()
@@ -268,6 +275,7 @@ class BullQueue(RedisConnector):
             rows.delayed_row(job, rows.fields_of(fields), score, now)
             for (job, score), fields in zip(scored, hashes, strict=True)
         ]
+        found = yield from _lasting(found, [("ZRANGE", self._key("delayed"), 0, MAX_DELAYED - 1)])
         return Fetched(value=found, partial=rows.more(rows.got(count), len(scored), MAX_DELAYED))
 
     def _parents(self) -> Steps:
@@ -356,6 +364,20 @@ def _together(session: Session, steps: Mapping[str, Steps]) -> dict[str, Fetched
         answers = session.batch([command for batch in batches.values() for command in batch])
         due = {name: [answers.pop(0) for _ in batch] for name, batch in batches.items()}
     return found
+
+
+def _lasting(
+    found: list[rows.Row], listing: Sequence[Command]
+) -> Generator[Sequence[Command], list[Any], list[rows.Row]]:
+    """The rows, without those whose job ended between the list and its hash, which went with it.
+
+    A job that is listed again, and has no hash still, lost it otherwise.
+    """
+    if all(row["has_hash"] is not False for row in found):
+        return found
+    again = yield listing
+    there = {job for ids in again for job in rows.got(ids)}
+    return [row for row in found if row["has_hash"] is not False or row["id"] in there]
 
 
 def _outcome(found: Fetched | Exception) -> Fetched:

@@ -411,6 +411,36 @@ def test_a_waiting_job_whose_hash_was_evicted_is_told(newest: Bench) -> None:
     assert told["gone"] is False
 
 
+@pytest.mark.parametrize("place", ["active", "wait", "failed", "delayed", "prioritized"])
+def test_a_job_that_ends_while_we_look_is_not_taken_for_one_without_its_hash(
+    newest: Bench, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """``removeOnComplete`` takes list and hash at once, here between our list and our look at the hash."""
+    queue, redis = f"bull:{newest.name}", newest.server.client()
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    for job in ("ends", "lost", "stays"):
+        redis.hset(f"{queue}:{job}", mapping={"name": "ok", "timestamp": now, "finishedOn": now})
+        if place in ("active", "wait"):
+            redis.lpush(f"{queue}:{place}", job)
+        else:
+            redis.zadd(f"{queue}:{place}", {job: now * 4096 if place == "delayed" else now})
+    batch, rounds = Session.batch, iter(range(100))
+
+    def ended(self: Session, commands: Any) -> list[Any]:
+        if next(rounds) == 1:
+            redis.delete(f"{queue}:ends", f"{queue}:lost")
+            take = redis.lrem if place in ("active", "wait") else None
+            take(f"{queue}:{place}", 0, "ends") if take else redis.zrem(f"{queue}:{place}", "ends")
+        return batch(self, commands)
+
+    monkeypatch.setattr(Session, "batch", ended)
+    connector = newest.connector()
+    readings = [connector.active()] if place == "active" else connector.history(since())
+    name = {"wait": "waiting", "prioritized": "waiting"}.get(place, place)
+    (reading,) = [r for r in readings if r.name == f"queue_{name}"]
+    assert {row["id"]: row["has_hash"] for row in reading.value} == {"lost": False, "stays": True}
+
+
 def test_the_oldest_of_those_that_come_last_is_among_many_that_are_prioritized(
     newest: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

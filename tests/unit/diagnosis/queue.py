@@ -114,7 +114,7 @@ class Queue:
             *self._looks(),
             *(reading(f"queue_{name}", list(rows), source="bullmq") for name, rows in (
                 ("failed", self.failed), ("completed", self.completed), ("before", self.before),
-                ("waiting", sorted(self.waiting, key=lambda r: -r["waited_seconds"])), ("delayed", self.delayed),
+                ("waiting", sorted(self.waiting, key=lambda r: -(r["waited_seconds"] or 0))), ("delayed", self.delayed),
                 ("parents", self.parents), ("flow", self._flow()))),
             reading("redis_ping", {"answer": "PONG", "milliseconds": 0.4}, source="redis"),
             reading("redis_info", {"role": "master", "loading": False, "used_memory": 1_000_000, "maxmemory": 0,
@@ -130,7 +130,8 @@ class Queue:
 
     def _looks(self) -> list[Reading]:
         def oldest(place: str) -> float | None:
-            return max((r["waited_seconds"] for r in self.waiting if r["list"] == place), default=None)
+            told = [r["waited_seconds"] for r in self.waiting if r["list"] == place]
+            return max((waited for waited in told if waited is not None), default=None)
 
         ages = {place: oldest(place) for place in ("wait", "paused", "prioritized")}
         of = [age for age in ages.values() if age is not None]

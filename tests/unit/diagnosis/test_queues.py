@@ -18,6 +18,8 @@ from tests.unit.diagnosis.queue import Queue, ago
 from tests.unit.diagnosis.server import reading
 
 REASON = "TypeError: codec is undefined"
+GONE = {"has_hash": False, "job": None, "added_at": None, "waited_seconds": None}
+"""What is read of a job whose hash was evicted."""
 
 
 def run(queue: Queue, **parameters: Any) -> Findings:
@@ -177,10 +179,10 @@ def redis_full() -> Queue:
     return queue
 
 
-def evicted() -> Queue:
+def evicted(left: int = 8) -> Queue:
     queue = Queue(info={"maxmemory_policy": "allkeys-lru", "evicted_keys": 40})
-    queue.wait(20, 700, has_hash=False, job=None)
-    queue.wait(8, 700)
+    queue.wait(20, 700, **GONE)
+    queue.wait(left, 700)
     queue.work(1, 5)
     return queue
 
@@ -230,7 +232,7 @@ def test_each_cause_is_found_alone_and_confirmed(cause: str) -> None:
 
 @pytest.mark.parametrize(
     ("make", "cause"),
-    [(lambda: paused(5), "Q02"), (rate_limited, "Q09"), (redis_full, "Q14"),
+    [(lambda: paused(5), "Q02"), (rate_limited, "Q09"), (redis_full, "Q14"), (lambda: evicted(0), "Q15"),
      (lambda: redis_refuses("ECONNREFUSED"), "Q14")],
 )  # fmt: skip
 def test_other_forms_of_a_cause_are_found_too(make: Callable[[], Queue], cause: str) -> None:
@@ -245,6 +247,12 @@ def test_a_queue_that_keeps_up_is_healthy(make: Callable[[], Queue]) -> None:
 
 def test_what_is_scheduled_for_later_is_told_by_its_number() -> None:
     assert "12 jobs are scheduled" in verdict(run(scheduled()), "Q10").name
+
+
+def test_jobs_without_their_hash_are_a_symptom_though_nobody_knows_how_long_they_wait() -> None:
+    findings = run(evicted(0))
+    assert (findings.symptom.label, findings.symptom.value) == ("jobs to be run whose hash is gone", 20)
+    assert (findings.symptom.breached, findings.outcome) == (True, "diagnosed")
 
 
 # -- what must not be said ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 from runbook.diagnosis import disks, memory, words
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.queues import signatures
-from runbook.diagnosis.queues.facts import Facts
+from runbook.diagnosis.queues.facts import Facts, lost
 from runbook.diagnosis.queues.flow import DELAYED, WAITING
 from runbook.diagnosis.queues.jobs import ACTIVE, FAILED, STATE
 from runbook.diagnosis.queues.signatures import MAX_IDS
@@ -51,9 +51,8 @@ def evicted(facts: Facts) -> Cause:
     its policy lets it. Source: R9, Q15; R8, K16.
     """
     bench, readings = Bench("Q15", facts.readings), facts.readings
-    rows = [row for name in (WAITING, ACTIVE, FAILED, DELAYED) for row in readings.rows(name) or []]
-    gone = list(dict.fromkeys(str(r.get("id")) for r in rows if r.get("has_hash") is False))
-    known = facts.jobs.looks and all(readings.known(name) for name in (WAITING, ACTIVE))
+    gone = [*(facts.gone or []), *lost(readings.rows(FAILED) or [])]
+    known = facts.jobs.looks and facts.gone is not None
     info = readings.row(INFO)
     count, policy = (info or {}).get("evicted_keys"), (info or {}).get("maxmemory_policy")
     evicts = None if count is None or policy is None else number(info, "evicted_keys") > 0 and policy != "noeviction"

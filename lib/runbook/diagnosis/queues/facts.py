@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -16,7 +16,7 @@ from typing import Any
 
 from runbook.diagnosis import words
 from runbook.diagnosis.queues.flow import DELAYED, WAITING, Flow
-from runbook.diagnosis.queues.jobs import BEFORE, COMPLETED, FAILED, Jobs, moment
+from runbook.diagnosis.queues.jobs import ACTIVE, BEFORE, COMPLETED, FAILED, Jobs, moment
 from runbook.diagnosis.queues.limits import Limits
 from runbook.diagnosis.readings import Readings, number
 from runbook.diagnosis.words import Kind
@@ -114,6 +114,13 @@ class Facts:
         """Parents that wait for a child that failed for good."""
         rows = self.readings.rows(PARENTS)
         return None if rows is None else [row for row in rows if row.get("failed_child")]
+
+    @cached_property
+    def gone(self) -> list[str] | None:
+        """Ids of jobs that are to be run and have no hash any more: nobody can; ``None`` when that is unknown."""
+        known = all(self.readings.known(name) for name in (WAITING, ACTIVE))
+        ids = lost(row for name in (WAITING, ACTIVE, DELAYED) for row in self.readings.rows(name) or [])
+        return ids if ids or known else None
 
     # -- what ended ---------------------------------------------------------------------------------------------------
 
@@ -225,3 +232,8 @@ class Facts:
     def share(self, jobs: int) -> float:
         """How much of what is affected so many jobs are."""
         return min(1.0, jobs / self.affected) if self.affected and jobs else 0.0
+
+
+def lost(rows: Iterable[Row]) -> list[str]:
+    """Ids of the jobs whose hash is known to be gone, each once."""
+    return list(dict.fromkeys(str(row.get("id")) for row in rows if row.get("has_hash") is False))

@@ -1,4 +1,4 @@
-"""The symptom by its faces: the oldest waiter, the waits that ended, jobs that are held, that fail, that are orphaned.
+"""The symptom by its faces: the oldest waiter, the waits that ended, jobs that are held, fail, are orphaned or gone.
 
 Completions alone look fine when nothing completes, and the oldest waiter looks fine when everybody waited: both count.
 """
@@ -23,6 +23,7 @@ def faces(facts: Facts) -> list[Face]:
         _failing(facts),
         _between(facts, limit),
         _orphans(facts, limit),
+        _gone(facts),
     ]
 
 
@@ -73,6 +74,11 @@ def _orphans(facts: Facts, limit: float) -> Face:
     value = None if orphans is None or not facts.jobs.looks else max(
         (number(row, "waited_seconds") for row in orphans), default=0.0)  # fmt: skip
     return _face("oldest parent whose child failed", value, limit)
+
+
+def _gone(facts: Facts) -> Face:
+    known = facts.gone is not None and facts.jobs.looks
+    return _face("jobs to be run whose hash is gone", float(len(facts.gone or [])) if known else None, 1, "jobs")
 
 
 def is_breached(all_faces: Sequence[Face]) -> bool | None:

@@ -223,6 +223,7 @@ def full_image(scene: Scene) -> None:
     image.write_bytes(machine.empty_squashfs())
     place = _mounted(scene, "-t", "squashfs", "-o", "loop,ro", str(image))
     scene.labels["mountpoint"] = str(place)
+    scene.name("D16", place)
 
 
 # -- what they share ---------------------------------------------------------------------------------------------------

@@ -53,11 +53,11 @@ class Arrival:
 def prepare(alert: Alert, runbooks: Mapping[str, Runbook], settings: Settings, redactor: Redactor) -> Arrival:
     """Route an alert on what it says, and redact it before anybody keeps it."""
     runbook = route(alert, runbooks, settings.routes) if alert.status == "firing" else None
-    mapped = parameters(alert, runbook, settings) if runbook else Mapped()
     asked_for = labels_asked_for(runbook, settings.routes)
     clean = redactor
     if suspects := secrets_in_labels(alert.labels, also=asked_for):
         clean = redactor.with_secrets(suspects)
+    mapped = parameters(alert, runbook, settings, clean) if runbook else Mapped()
     shown = {
         "labels": clean.value(kept_labels(alert.labels, also=asked_for)),
         "annotations": clean.value(alert.annotations),
@@ -75,9 +75,7 @@ def prepare(alert: Alert, runbooks: Mapping[str, Runbook], settings: Settings, r
             raw=raw | {key: value for key, value in shown.items() if key in alert.raw},
         ),
         runbook=runbook,
-        mapped=replace(
-            mapped, parameters=clean.value(mapped.parameters), notes=[clean.text(note) for note in mapped.notes]
-        ),
+        mapped=replace(mapped, notes=[clean.text(note) for note in mapped.notes]),
     )
 
 

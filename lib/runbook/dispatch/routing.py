@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from runbook.catalog import Runbook, check_parameters, parse_text
 from runbook.dispatch.alert import Alert, iso
 from runbook.errors import ConfigurationError, InvalidParameter
+from runbook.redaction import Redactor
 from runbook.settings import Route, Settings
 
 URL_KEYS = ("runbook_url", "runbookUrl")
@@ -90,8 +91,13 @@ def labels_asked_for(runbook: Runbook | None, routes: Sequence[Route]) -> set[st
     return mapped.union(*(rule.match for rule in routes))
 
 
-def parameters(alert: Alert, runbook: Runbook, settings: Settings) -> Mapped:
-    """The run's parameters: mapped labels where they fit, defaults where they do not, and notes on the latter."""
+def parameters(alert: Alert, runbook: Runbook, settings: Settings, redactor: Redactor | None = None) -> Mapped:
+    """The run's parameters: mapped labels where they fit, defaults where they do not, and notes on the latter.
+
+    A label in which a secret stands does not fit: without the secret it would name something else, of which a verdict
+    would speak as if it had been asked for.
+    """
+    clean = redactor or Redactor()
     given: dict[str, Any] = {}
     notes: list[str] = []
     for name, label in runbook.parameters_from_alert.items():
@@ -99,6 +105,9 @@ def parameters(alert: Alert, runbook: Runbook, settings: Settings) -> Mapped:
         if text is None:
             continue
         parameter = runbook.parameters[name]
+        if clean.text(text) != text:
+            notes.append(f"label {label} holds a secret, and is not taken as parameter {name}: default used")
+            continue
         try:
             given[name] = parse_text(parameter, text)
         except ValueError:

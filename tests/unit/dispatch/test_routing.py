@@ -175,6 +175,20 @@ def test_a_configured_secret_is_out_of_everything_that_is_kept() -> None:
     assert "c4naryc4nary" not in str(arrival)
 
 
+def test_a_label_with_a_secret_in_it_is_no_parameter_not_even_without_the_secret() -> None:
+    """``/srv/[redacted]/media`` is another place than the one that is full, and it may well have room."""
+    settings = settings_module.from_plain({"postgres": {"dsn": "postgresql://mon:gallery@db/x"}})
+    parameter = Parameter(name="mount", type="str", default="")
+    mount = runbook("mount", "DiskFull", parameters={"mount": parameter}, parameters_from_alert={"mount": "mountpoint"})
+    told = alert("DiskFull", mountpoint="/srv/gallery/media")
+    arrival = prepare(told, {"mount": mount}, settings, Redactor(settings.secrets()))
+    assert arrival.mapped.parameters == {"mount": ""}
+    assert arrival.mapped.notes == [
+        "label mountpoint holds a secret, and is not taken as parameter mount: default used"
+    ]
+    assert "gallery" not in str(arrival)
+
+
 def test_an_alert_of_a_service_gets_that_services_thresholds() -> None:
     configured = settings_module.from_plain(
         {

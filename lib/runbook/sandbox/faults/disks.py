@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import shutil
 import subprocess
 import time
@@ -57,7 +58,7 @@ def inactive_slot(scene: Scene, *, slot: str = "standby_b") -> None:
 @fault("D03", "the archiver fails", scaled=QUICK)
 def archiver_fails(scene: Scene) -> None:
     """A server whose archive_command always fails; segments wait for it. It is a server of its own."""
-    place = scene.sandbox.directory / "archiving"
+    place, password = scene.sandbox.directory / "archiving", secrets.token_urlsafe()
     settings = {**FAST, "archive_mode": "on", "archive_command": "false", "max_connections": "10"}
     server = EmbeddedPostgres(place, settings=settings, owned=True)
     scene.undo(lambda: server.remove() if place.exists() else None)
@@ -65,7 +66,7 @@ def archiver_fails(scene: Scene) -> None:
     import psycopg
 
     with psycopg.connect(server.dsn(database="postgres"), autocommit=True) as admin:
-        admin.execute("CREATE ROLE monitor LOGIN PASSWORD 'sandbox' IN ROLE pg_monitor")
+        admin.execute(f"CREATE ROLE monitor LOGIN PASSWORD '{password}' IN ROLE pg_monitor")
         for _ in range(3):
             admin.execute("SELECT pg_logical_emit_message(false, 'sandbox', 'x'), pg_switch_wal()")
 
@@ -74,7 +75,7 @@ def archiver_fails(scene: Scene) -> None:
             return row[0] if row else None
 
         segment = scene.wait_until(failed, "the archiver to fail")
-    dsn = server.dsn(user="monitor", database="postgres", password="sandbox")  # noqa: S106 - lives as long as the drill
+    dsn = server.dsn(user="monitor", database="postgres", password=password)
     scene.settings.setdefault("postgres", {})["dsn"] = dsn
     scene.name("D03", segment)
 

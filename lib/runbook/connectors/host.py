@@ -60,7 +60,7 @@ class Host(Hosts):
     # -- disk -------------------------------------------------------------------------------------------------------
 
     def disk(self, mount: str = "") -> Reading:
-        """Size and inodes of every filesystem; ``used_percent`` is df's.
+        """Size and inodes of every filesystem; ``used_percent`` is df's, ``holds`` tells the one of the path ``mount``.
 
         One of another host (NFS and the like) is only asked for its size when it holds the path ``mount``: a server
         that does not answer would hold up all the others.
@@ -220,6 +220,7 @@ def _disk(row: Row, now: datetime) -> Row:
         "inodes_percent": _percent(row.get("inodes_used"), row.get("inodes")),
         "read_only": "ro" in options,
         "options": row["options"],
+        "holds": bool(row.get("holds")),
         # An overlay that is not the root shows the numbers of the filesystem below it once more.
         "pseudo": kind in PSEUDO_TYPES or (kind == "overlay" and mount != "/"),
     }

@@ -119,6 +119,15 @@ def test_inodes_and_bytes_of_a_small_filesystem_are_its_own(small_disk: Path) ->
     assert row["read_only"] is False
 
 
+@pytest.mark.parametrize("beneath", ["", "sessions", "no/such/path"])
+def test_the_filesystem_that_holds_a_path_is_told_where_there_is_such_a_path(small_disk: Path, beneath: str) -> None:
+    (small_disk / "sessions").mkdir()
+    rows = host().disk(str(small_disk / beneath)).rows
+    holding = [row["mount"] for row in rows if row["holds"]]
+    assert holding == ([] if beneath == "no/such/path" else [str(small_disk)])
+    assert len({row["mount"] for row in rows}) == len(rows)
+
+
 def test_what_lies_below_a_mount_is_seen_and_the_host_keeps_its_mounts(small_disk: Path) -> None:
     below = small_disk / "media"
     below.mkdir()

@@ -253,6 +253,7 @@ def test_a_slot_on_another_filesystem_than_the_alerts_is_not_its_cause() -> None
     machine = slot_keeps()
     machine.disks = [disk(), disk("/media", used=50 * GB)]
     assert found(run(machine, mount="/media")) == []
+    machine.disks[0]["holds"] = True
     assert found(run(machine, mount="/srv/pg/data")) == ["D02"]
 
 
@@ -434,6 +435,23 @@ def test_a_host_that_does_not_answer_is_not_healthy() -> None:
 def test_a_mount_that_is_no_path_is_unknown_and_never_the_root() -> None:
     findings = run(full(), mount="C:\\")
     assert (findings.outcome, findings.symptom.value) == ("undetermined", None)
+
+
+def test_a_mount_that_nobody_has_is_not_healthy_because_the_root_is() -> None:
+    """It was unmounted, or it is another machine's."""
+    findings = run(Machine(), mount="/data")
+    assert findings.outcome == "undetermined"
+    reason = next(e.reason for e in findings.evidence if e.id == "D16.quiet")
+    assert reason == "nothing is mounted at /data, and it is no path either, on what was looked at (local)"
+    assert reason in findings.impact
+
+
+def test_what_is_short_elsewhere_is_told_although_the_mount_that_was_named_is_not_there() -> None:
+    assert found(run(log_grows(), mount="/data")) == ["D01"]
+
+
+def test_a_path_on_a_filesystem_stands_for_it() -> None:
+    assert run(Machine(disks=[disk(holds=True)]), mount="/var/lib/app").outcome == "healthy"
 
 
 def test_a_mount_below_which_no_root_may_be_looked_at_is_undetermined() -> None:

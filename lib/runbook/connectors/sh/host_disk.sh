@@ -1,6 +1,7 @@
 # host_disk PROC [MOUNT]
-# One row a mounted filesystem: size and inodes from df, type and options from PROC/mounts. A filesystem of another host
-# is not asked for its size unless it holds MOUNT, any path: one that does not answer would hold up all the others.
+# One row a mounted filesystem: size and inodes from df, type and options from PROC/mounts, and whether it is the one that
+# holds MOUNT, any path that is there. A filesystem of another host is not asked for its size unless it does: one that
+# does not answer would hold up all the others.
 host_disk() {
   [ -r "$1/mounts" ] || { echo "$1/mounts cannot be read" >&2; return 127; }
   given=${2:-}
@@ -9,7 +10,7 @@ host_disk() {
   {
     awk '{ print "mount", $0 }' "$1/mounts"
     if [ -n "$given" ]; then
-      $limit df -P -k -- "$given" 2>/dev/null | sed '1d; s/^/blocks /'
+      $limit df -P -k -- "$given" 2>/dev/null | sed '1d; s/^/holds /; p; s/^holds/blocks/'
       $limit df -P -i -- "$given" 2>/dev/null | sed '1d; s/^/inodes /'
     fi
     awk '
@@ -23,9 +24,10 @@ host_disk() {
     BEGIN {
       OFS = "\t"; far = "^(nfs|nfs4|cifs|smb3|smbfs|fuse.sshfs|9p|ceph|glusterfs|fuse.glusterfs|afs)$"
       print "filesystem", "mount", "type", "size_bytes", "used_bytes", "available_bytes", "inodes", "inodes_used",
-        "options"
+        "options", "holds"
     }
     $1 == "mount" { at = plain($3); from[at] = plain($2); type[at] = $4; options[at] = $5; order[++n] = at; next }
+    $1 == "holds" { held[tail(6)] = "yes"; next }
     $1 == "blocks" { at = tail(6); size[at] = $3; used[at] = $4; free[at] = $5; next }
     $1 == "inodes" { at = tail(6); all[at] = $3; taken[at] = $4; next }
     function tail(first,   i, text) {
@@ -38,7 +40,7 @@ host_disk() {
         at = order[i]
         if (seen[at]++ || size[at] == 0 && size[at] != "") continue
         if (size[at] == "" && type[at] !~ far) continue
-        print from[at], at, type[at], kb(size[at]), kb(used[at]), kb(free[at]), all[at], taken[at], options[at]
+        print from[at], at, type[at], kb(size[at]), kb(used[at]), kb(free[at]), all[at], taken[at], options[at], held[at]
       }
     }
     function kb(value) { return value == "" ? "" : sprintf("%.0f", value * 1024) }'

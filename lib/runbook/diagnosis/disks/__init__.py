@@ -90,6 +90,7 @@ def _false_alarm(facts: Facts, causes: Sequence[Cause], breached: bool | None) -
     cause = conclusion.healthy(
         Bench(HEALTHY, facts.readings), "false alarm, or nothing wrong", causes, breached=breached, rests_on=SPACE,
         quiet="no filesystem that can fill up is short, and every cause that applies could be checked",
+        blind=facts.nowhere,
     )  # fmt: skip
     told = [{"host": f.host, "mount": f.mount, "type": f.type, "used_percent": f.used_percent} for f in full]
     return replace(cause, details={"full_by_nature": told} if told else {})

@@ -15,7 +15,7 @@ from typing import Any
 
 from runbook.diagnosis.disks import words
 from runbook.diagnosis.disks.database import Database
-from runbook.diagnosis.disks.files import Files, mount_of
+from runbook.diagnosis.disks.files import Files
 from runbook.diagnosis.disks.filesystems import Filesystem, Key, lost_hosts, number, one_each, seen, with_history
 from runbook.diagnosis.disks.limits import Limits
 from runbook.diagnosis.readings import Readings
@@ -82,17 +82,37 @@ class Facts:
 
     @cached_property
     def asked(self) -> list[Filesystem] | None:
-        """The filesystems in question: those that the alert names, else every one; ``None`` when none is known."""
-        if self.every is None:
+        """The filesystems in question: the one that the alert names, else every one; ``None`` when none is known.
+
+        Where the one that is named was not seen, it is every one, and that one is :attr:`lost`.
+        """
+        wanted = self.limits.mount
+        if self.every is None or (wanted and not wanted.startswith("/")):
             return None
+        return [f for f in self._of_host if not self._named or f.key in self._named] or None
+
+    @cached_property
+    def _of_host(self) -> list[Filesystem]:
         hosts = self._hosts_meant
-        found = [f for f in self.every.values() if hosts is None or f.host in hosts]
-        if self.limits.mount and not self.limits.mount.startswith("/"):
-            return None
-        if self.limits.mount:
-            holding = {self.at({"host": h, "mount": mount_of(self.limits.mount, m)}) for h, m in self.mounts.items()}
-            found = [f for f in found if f.key in holding]
-        return found or None
+        return [f for f in (self.every or {}).values() if hosts is None or f.host in hosts]
+
+    @cached_property
+    def _named(self) -> set[Key]:
+        """Those that the alert names by their mount point, or by a path on them, one on each host."""
+        wanted = self.limits.mount
+        rows = [row for row in self.readings.rows("disk") or [] if row.get("holds")]
+        there = {self.at(row) for row in rows}
+        there |= {self.at({"host": host, "mount": wanted}) for host, mounts in self.mounts.items() if wanted in mounts}
+        return there & {f.key for f in self._of_host} if wanted else set()
+
+    @cached_property
+    def nowhere(self) -> str:
+        """Why the filesystem that the alert names is none of those that were seen; empty when it is one."""
+        wanted = self.limits.mount
+        if not wanted or self.every is None or self._named:
+            return ""
+        hosts = ", ".join(sorted({f.host for f in self._of_host}))
+        return f"nothing is mounted at {wanted}, and it is no path either, on what was looked at ({hosts})"
 
     @cached_property
     def _hosts_meant(self) -> set[str] | None:
@@ -116,7 +136,7 @@ class Facts:
     def lost(self) -> list[str]:
         """Filesystems and hosts in question whose space nobody knows."""
         unsized = [f.name for f in self.judged or [] if f.used_percent is None]
-        return [*lost_hosts(self.readings), *unsized]
+        return [*lost_hosts(self.readings), *unsized, *([self.limits.mount] if self.nowhere else [])]
 
     def of(self, key: Key | None) -> Filesystem | None:
         """The filesystem of that key, wherever it is."""

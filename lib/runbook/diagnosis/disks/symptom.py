@@ -106,4 +106,6 @@ def impact(facts: Facts, *, found: bool) -> str:
         return f"{'; '.join(soon)}.{said} Nothing fails yet."
     if any(facts.is_short_of_inodes(f) for f in facts.judged):
         return f"No new file can be made where the inodes are used up.{said}"
+    if facts.nowhere:
+        return f"Unknown: {facts.nowhere}.{said}"
     return f"{'No room is short yet' if found else 'None seen: no filesystem is short'}.{said}"

@@ -24,7 +24,7 @@ SETTINGS: Mapping[str, str] = {
     "reserved_connections": "2",
     "max_prepared_transactions": "10",
     "max_wal_senders": "3",
-    "shared_buffers": "32MB",
+    "shared_buffers": "128MB",
     # Without pg_stat_statements nothing else switches query identifiers on.
     "compute_query_id": "on",
     # Half-authenticated sessions live this long; the default of 60 s could end in the middle of a drill.

@@ -37,6 +37,8 @@ class Latency:
     #: Tables: name → (rows, whole scans added, rows read added, index scans added, dead rows, index scans before).
     tables: dict[str, tuple[int, int, int, int, int, int]] = field(default_factory=dict)
     lock_waiting: int = 0
+    #: Time in SQL by the server's own count, milliseconds a second; None = a server before version 14.
+    sql_time: float | None = None
     server: Server = field(default_factory=Server)
     horizon: list[Row] = field(default_factory=list)
     replicas: list[Row] = field(default_factory=list)
@@ -113,12 +115,16 @@ class Latency:
             *(reading("headroom", [dict(headroom)]) for _ in range(LOOKS)),
             *(reading("activity", [dict(r) for r in activity]) for _ in range(LOOKS)),
             own["blockers"], own["sessions"],
+            *(reading("churn", [{"active_milliseconds": self._counted(s), "at": at(s)}]) for s in (0, 10)),
             *self._statistics(),
             reading("scans", [self._table(name, later=False) for name in self.tables]),
             reading("scans", [self._table(name, later=True) for name in self.tables]),
             reading("horizon", self.horizon), reading("replicas", self.replicas),
             reading("background", [{"timed": 100, "requested": 2, "vacuums": 0}]),
         ]  # fmt: skip
+
+    def _counted(self, second: int) -> float | None:
+        return None if self.sql_time is None else 5000.0 + second * self.sql_time
 
     def _statistics(self) -> list[Reading]:
         if not self.has_statistics:

@@ -371,6 +371,39 @@ def test_a_pool_that_is_full_of_slow_statements_follows_from_them() -> None:
     assert (verdicts["L03"].role, verdicts["L03"].consequence_of) == ("consequence", "L01")
 
 
+def test_the_server_counts_the_time_that_few_looks_catch() -> None:
+    """One look of many saw the statement: by the looks it is nothing, by the server's own count it is the matter."""
+    service = sampled_statement()
+    seen = reading("activity", [{"query_id": "-77", "query": SEARCH, "sessions": 1, "longest_seconds": 0.3,
+                                 "wait_event_type": None, "wait_event": None}])  # fmt: skip
+    service.instead = [seen, *(reading("activity", []) for _ in range(11))]
+    assert "L01" not in found(findings(service))
+    service.sql_time = 760.0
+    assert found(findings(service))["L01"].tier == "confirmed"
+
+
+def test_time_in_sql_of_which_no_look_caught_a_statement_leaves_it_open_which_one() -> None:
+    service = sampled_statement()
+    service.running, service.sql_time = [], 760.0
+    result = findings(service)
+    assert next(v for v in result.verdict if v.cause == "L01").tier == "undetermined"
+
+
+@pytest.mark.parametrize(("sessions", "first"), [(3, "L01"), (1, "L03")])
+def test_the_wait_for_a_pool_is_theirs_who_have_its_connections(sessions: int, first: str) -> None:
+    """Of 800 ms a second 700 are waits for the pool, 76 the statement's, that has so many of its ten connections."""
+    service = statement()
+    service.statements["-77"] = (SEARCH, 9000, 18_000.0, 4, 760.0, 36_000, 80_000)
+    service.running = [("-77", SEARCH, sessions, 0.2, None)]
+    service.metrics = {"pool_waiting": 0.7, "pool_size": 10.0}
+    verdicts = {v.cause: v for v in findings(service).verdict}
+    assert verdicts[first].role == "main"
+    assert verdicts[first].tier == "confirmed"
+    assert (verdicts["L03"].consequence_of, verdicts["L01"].tier) == (
+        ("L01", "confirmed") if first == "L01" else (None, "possible")
+    )
+
+
 def test_a_machine_that_is_busy_while_one_route_is_well_is_no_cause() -> None:
     service = one_route(upstream=PAY, span="1.960")
     service.runnable, service.pressure = 40.0, {("cpu", "some"): 90.0, ("memory", "full"): 30.0}

@@ -221,16 +221,29 @@ class Facts:
         return round(min(1.0, milliseconds_per_second / whole), 3)
 
     @cached_property
-    def behind_sql(self) -> bool:
-        """Whether requests wait for a pool whose connections are busy in the database: what they wait for is SQL."""
+    def pool_busy(self) -> float:
+        """Part of the connections that requests wait for which are at work in the database, 0–1: running, or locked."""
         pool, database = self.systems.pool, self.database
         busy = (database.running or 0.0) + (database.lock_waiting or 0.0)
-        return pool is not None and pool.size is not None and busy >= 0.5 * pool.size
+        return min(1.0, busy / pool.size) if pool is not None and pool.size else 0.0
+
+    @cached_property
+    def behind_sql(self) -> bool:
+        """Whether requests wait for a pool most of whose connections are busy: what they wait for is SQL."""
+        return self.pool_busy >= 0.5
 
     def part_of_sql(self, milliseconds_per_second: float | None, share_of_sql: float) -> float | None:
-        """A part of the time in SQL as part of the slow requests' time, with the requests that queue behind it."""
-        part = self.part(milliseconds_per_second)
-        return max(part, share_of_sql) if part is not None and self.behind_sql else part
+        """A part of the time in SQL as part of the slow requests' time, with what waits for the connections it keeps.
+
+        Who waits for a pool waits for those who have its connections, for each as much as it has of them.
+        """
+        part, pool = self.part(milliseconds_per_second), self.systems.pool
+        if part is None or pool is None:
+            return part
+        if self.behind_sql:
+            return max(part, share_of_sql)
+        behind = self.part(1000 * (pool.waiting or 0.0) * share_of_sql * self.pool_busy)
+        return round(min(1.0, part + (behind or 0.0)), 3)
 
     def part_of(self, statement: Statement | None) -> float | None:
         """A statement's part of the slow requests' time, less what a vendor is known to have had of it."""

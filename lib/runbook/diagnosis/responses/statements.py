@@ -1,7 +1,8 @@
 """What the database spends its time on: statements, tables and waits, between two looks or over several samples.
 
-With pg_stat_statements what was added between two looks counts; without it the sessions that were seen running, which
-is an estimate of the same. Neither knows a percentile. ``None`` anywhere means *unknown*.
+With pg_stat_statements what was added between two looks counts; without it the sessions that were seen running tell how
+the time is shared out, and the server's own count of it, from version 14 on, how much it is. Neither knows a
+percentile. ``None`` anywhere means *unknown*.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ from runbook.result import Reading
 Row = Mapping[str, Any]
 
 STATEMENTS, ACTIVITY, SCANS, HEADROOM, BLOCKERS = "statements", "activity", "scans", "headroom", "blockers"
+CHURN = "churn"
+MIN_SECONDS = 0.1
 MIN_LOOKS = 2
 """One look at running sessions is no sample."""
+UNSEEN = 200.0
+"""Time in SQL, milliseconds a second, that looks at running sessions must not miss altogether."""
 MIN_CALLS = 5
 """A mean of fewer calls than these is no mean."""
 COMPLETE = 1000
@@ -132,7 +137,7 @@ class Database:
             return None
         first, last = looks[0], looks[-1]
         seconds = _between(first.rows[0].get("at"), last.rows[0].get("at"))
-        if seconds is None or seconds < 0.1:
+        if seconds is None or seconds < MIN_SECONDS:
             return None
         before = {_key(r): r for r in first.rows}
         added: list[tuple[Row, Row | None, float, float]] = []
@@ -173,15 +178,34 @@ class Database:
             longest[identity] = max(longest[identity], value(row, "longest_seconds") or 0)
         texts = {str(r.get("query_id")): str(r.get("query") or "") for look in self.looks for r in look.rows}
         whole = sum(sessions.values())
+        counted = self.counted
+        if not whole and (counted or 0.0) >= UNSEEN:
+            return None  # the looks fell between the statements
+        spent = max(1000 * whole / len(self.looks), counted or 0.0)
         made = [
             Statement(
                 query_id=identity or None, query=text or texts.get(identity, ""), share=round(count / whole, 3),
-                milliseconds_per_second=1000 * count / len(self.looks), longest_seconds=longest[identity, text],
+                milliseconds_per_second=spent * count / whole, longest_seconds=longest[identity, text],
                 source=ACTIVITY,
             )
             for (identity, text), count in sessions.items()
         ]  # fmt: skip
         return sorted(made, key=lambda s: (-s.milliseconds_per_second, s.query_id or s.query))
+
+    @cached_property
+    def counted(self) -> float | None:
+        """Time in SQL by the server's own count, ms a second, waits for locks apart; ``None`` before version 14.
+
+        A statement that goes on is not in it yet.
+        """
+        looks = self.readings.samples(CHURN)
+        if len(looks) < MIN_LOOKS:
+            return None
+        first, last = value(looks[0], "active_milliseconds"), value(looks[-1], "active_milliseconds")
+        seconds = _between(looks[0].get("at"), looks[-1].get("at"))
+        if first is None or last is None or last < first or not seconds or seconds < MIN_SECONDS:
+            return None
+        return max(0.0, (last - first) / seconds - 1000 * (self.lock_waiting or 0.0))
 
     @cached_property
     def statements(self) -> list[Statement] | None:

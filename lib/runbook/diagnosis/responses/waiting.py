@@ -51,7 +51,8 @@ def pool_wait(facts: Facts) -> Cause:
             bench.weigh("part", "of the slow requests' time, the wait for the pool", part, share=True,
                         at_least=facts.limits.material_share, rests_on=on),
         ),
-        share=facts.not_vendors(part) or 0.0,
+        # What those wait for whose turn comes after a statement is that statement's.
+        share=round((facts.not_vendors(part) or 0.0) * (1.0 - facts.pool_busy), 3),
         details={"refers_to": pool.refers_to if pool is not None else "P11",
                  "where": pool.where if pool is not None else "the application",
                  **({"waiting": round(pool.waiting, 1)} if pool is not None and pool.waiting else {}),

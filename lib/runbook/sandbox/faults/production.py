@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import math
 import socket
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -81,6 +83,14 @@ class Production:
         self._scene.wait_until(lambda: not self._scene.count(under_way), "the last upload to end")
         yield
         self.change(requests_per_second=usual.requests_per_second, uploads_per_second=usual.uploads_per_second)
+
+    def timed(self, path: str) -> float:
+        """How long the application takes to answer a request of ours, in seconds."""
+        url = str(self._sandbox.settings()["app"]["health_url"]).removesuffix("/api/health") + path
+        began = time.perf_counter()
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - the sandbox's own, http
+            answer.read()
+        return time.perf_counter() - began
 
     def fill_window(self) -> None:
         """Wait until the window over which the runbook takes its rate saw nothing but the fault."""

@@ -41,6 +41,7 @@ COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "K06+K07": {"K06": {"leaked": 34, "maxclients": 40}},
     "D01+D02": {},
     "D01+D07": {},
+    "L01+L08": {},
 }
 
 

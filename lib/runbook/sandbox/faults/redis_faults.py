@@ -322,24 +322,29 @@ def _ask_all(scene: Scene, *commands: tuple[Any, ...]) -> None:
 
 
 def _fill(scene: Scene, policy: str) -> None:
-    """Write until the memory limit, which is a little above what is used now, is reached."""
+    """Write until the memory limit, which is a little above what is used now, is reached; without eviction, go on.
+
+    Each connection takes memory as well: what tops up is one that stays, so that others come to a full server.
+    """
     import redis
 
     stage = of(scene)
     stage.ask("CONFIG", "SET", "maxmemory-policy", policy)
     stage.ask("CONFIG", "SET", "maxmemory", stage.ask("INFO", "memory")["used_memory"] + 2_000_000)
     count = iter(range(10**9))
+    client = redis.Redis.from_url(stage.url, single_connection_client=True)
+    scene.undo(client.close)
 
-    def more() -> None:
+    def more(*sizes: int) -> None:
         # A large value is refused while a small one still fits.
-        for size in (50_000, 5_000, 500, 50):
+        for size in sizes:
             with contextlib.suppress(redis.ResponseError):
                 for _ in range(200):
-                    stage.ask("SET", f"blob:{next(count)}", "x" * size)
+                    client.set(f"blob:{next(count)}", "x" * size)
 
-    more()
+    more(50_000, 5_000, 500, 50)
     if policy == "noeviction":
-        stage.again_and_again(more, every=0.2)
+        stage.again_and_again(lambda: more(500, 50), every=0.1)
 
 
 def _save(scene: Scene) -> None:

@@ -195,6 +195,28 @@ class Aws(_Section):
     autoscaling_group: str = ""
 
 
+class Permit(_Section):
+    """What a headless run may do by itself; whatever is not permitted is only proposed."""
+
+    kind: str
+    runbook: str
+    cause: str
+    minimum_tier: Literal["confirmed", "probable"] = "confirmed"
+    max_targets: int = Field(default=1, ge=1, le=10)
+
+
+class Actions(_Section):
+    #: The switch of everything that acts.
+    enabled: bool = True
+    policy: list[Permit] = []
+    #: An approval, and the plan that it is bound to, hold so long.
+    approval_minutes: float = Field(default=5, gt=0, le=60)
+    #: No second action on the same target within this time.
+    cooldown_minutes: float = Field(default=15, ge=0)
+    #: Seals the log of actions; empty = a key of this machine. Machines that share a store share it.
+    audit_key: Secret = None
+
+
 class Settings(BaseSettings):
     """Everything that can be configured, by section."""
 
@@ -231,6 +253,7 @@ class Settings(BaseSettings):
     app: App = App()
     workers: Workers = Workers()
     aws: Aws = Aws()
+    actions: Actions = Actions()
 
     @classmethod
     def settings_customise_sources(
@@ -262,7 +285,7 @@ class Settings(BaseSettings):
         Secrets are in clear: hand it over a private channel only.
         """
         plain = self.revealed()
-        for section in ("store", "archive", "server", "routes", "services", "discord", "pagerduty"):
+        for section in ("store", "archive", "server", "routes", "services", "discord", "pagerduty", "actions"):
             plain.pop(section, None)
         plain["postgres"].pop("action_dsn", None)
         return plain

@@ -1,0 +1,93 @@
+"""What a kind of action has to be able to do, and which kinds there are.
+
+A kind reads its targets anew for every plan, and changes them one by one: identity and change in one step wherever the
+system can, so that what has moved on since the plan is left alone. None decides whether it may.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from runbook.actions.plan import Draft, Effect, Order, Plan, Refused
+
+if TYPE_CHECKING:
+    from runbook.settings import Settings
+
+
+class Kind(ABC):
+    """One kind of action on one system.
+
+    Parameters
+    ----------
+    settings
+        Those of the service that the run was about, with the credentials that act.
+    """
+
+    #: A policy may permit it; what only a person may decide says ``False``.
+    may_be_automatic: ClassVar[bool] = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def draft(self, order: Order) -> Draft:
+        """Look at the targets as they are now; changes nothing.
+
+        Raises
+        ------
+        Refused
+            There is nothing left to do, or it may not be done.
+        """
+
+    @abstractmethod
+    def apply(self, plan: Plan) -> list[Effect]:
+        """Change the targets of the plan that are still what they were, one effect each.
+
+        Raises
+        ------
+        Refused
+            The system cannot be reached, or refuses.
+        """
+
+    def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
+        """Whether what was changed is so now, and in words; ``None`` when nobody can tell."""
+        return None, "the system does not tell"
+
+    def undo(self, plan: Plan, effects: Sequence[Effect]) -> list[Effect]:
+        """Put back what was changed, where it is still as we left it.
+
+        Raises
+        ------
+        Refused
+            It cannot be undone.
+        """
+        raise Refused("this cannot be undone", remedy=plan.draft.undo)
+
+
+KINDS: Mapping[str, str] = {
+    "postgres.terminate_session": "runbook.actions.postgres_sessions:Terminate",
+    "postgres.cancel_statement": "runbook.actions.postgres_sessions:Cancel",
+    "postgres.set_role_timeout": "runbook.actions.postgres_settings:RoleSetting",
+    "postgres.raise_role_limit": "runbook.actions.postgres_settings:RoleLimit",
+    "postgres.raise_database_limit": "runbook.actions.postgres_settings:DatabaseLimit",
+}
+"""Kinds that can be applied, by name; every other proposal is for a person's own hands."""
+
+NEVER_AUTOMATIC = frozenset({
+    "postgres.drop_slot", "postgres.finish_prepared", "postgres.alter_system", "postgres.restart", "host.restart",
+    "redis.flushall", "queue.obliterate", "storage.policy", "media.delete",
+})  # fmt: skip
+"""No policy can permit these, whatever it says. Source: reference fault model, section 2."""
+
+
+def kind_named(name: str) -> type[Kind] | None:
+    """The class of a kind; ``None`` for one that only a person's own hands can do."""
+    where = KINDS.get(name)
+    if where is None:
+        return None
+    module, _, attribute = where.partition(":")
+    found: type[Kind] = getattr(importlib.import_module(module), attribute)
+    return found

@@ -179,16 +179,17 @@ class Acting:
             Nothing was applied.
         """
         standing = await self.standing(order.id)
-        if standing.plan is None or standing.state not in ("applied", "verified"):
+        plan = standing.plan
+        if plan is None or standing.state not in ("applied", "verified"):
             raise Refused(f"there is nothing to verify: the action is {standing.state}")
         kind = self._kind(order, acting=False)
         applied = standing.last("applied")
         effects = [Effect(**one) for one in applied.detail["effects"]] if applied else [
             # It died between the two entries: each target may have been changed.
-            Effect(target=target.name, done=True, said="unknown") for target in standing.plan.draft.targets
+            Effect(target=target.name, done=True, said="unknown") for target in plan.draft.targets
         ]  # fmt: skip
         try:
-            holds, effect = await asyncio.to_thread(kind.holds, standing.plan, effects)
+            holds, effect = await asyncio.to_thread(kind.holds, plan, effects)
         except Refused as error:
             holds, effect = None, str(error)
         measure = await self._remeasure(order)
@@ -207,17 +208,18 @@ class Acting:
             Nothing was applied, or it cannot be undone.
         """
         standing = await self.standing(order.id)
-        if standing.plan is None or standing.state not in ("applied", "verified"):
+        plan = standing.plan
+        if plan is None or standing.state not in ("applied", "verified"):
             raise Refused(f"there is nothing to undo: the action is {standing.state}")
-        if not standing.plan.reversible:
-            raise Refused("this cannot be undone", remedy=standing.plan.draft.undo)
+        if not plan.reversible:
+            raise Refused("this cannot be undone", remedy=plan.draft.undo)
         kind = self._kind(order)
         applied = standing.last("applied")
         effects = [Effect(**one) for one in applied.detail["effects"]] if applied else []
         began = await self._append(standing, order.id, "undoing", actor, {})
         standing = replace(standing, entries=(*standing.entries, began))
         try:
-            undone = await asyncio.to_thread(kind.undo, standing.plan, effects)
+            undone = await asyncio.to_thread(kind.undo, plan, effects)
         except RunbookError as error:
             await self._append(standing, order.id, "failed", actor, {"reason": str(error)})
             raise

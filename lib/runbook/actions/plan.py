@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from runbook.diagnosis.verdict import found
 from runbook.errors import RunbookError
-from runbook.result import Precondition
+from runbook.result import Precondition, Tier
 
 Verdict = Literal["fixed", "unchanged", "worse", "unknown"]
 """What became of the symptom."""
@@ -178,7 +178,7 @@ class Measure:
     unit: str
     breached: bool | None
     #: Causes and their tiers.
-    tiers: Mapping[str, str]
+    tiers: Mapping[str, Tier]
 
 
 def compared(order: Order, now: Measure) -> tuple[Verdict, str]:

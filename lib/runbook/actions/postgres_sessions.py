@@ -25,8 +25,9 @@ DENIED = "^(pg_dump|pg_dumpall|pg_basebackup|pgbackrest|barman|wal-g|runbook)"
 _HEARD_SECONDS = 3.0
 
 _LOOK = """
-SELECT a.pid, a.backend_start, a.state_change, a.query_start, a.state, a.backend_type, coalesce(a.application_name, '') AS
-       application_name, a.usename AS role, a.datname AS database, r.rolsuper, r.rolreplication,
+SELECT a.pid, a.backend_start, a.state_change, a.query_start, a.state, a.backend_type,
+       coalesce(a.application_name, '') AS application_name, a.usename AS role, a.datname AS database,
+       r.rolsuper, r.rolreplication,
        round(extract(epoch FROM clock_timestamp() - a.state_change)::numeric, 1)::float8 AS seconds,
        a.pid = pg_backend_pid() AS own, a.application_name ~* %(denied)s AS backup
   FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
@@ -146,7 +147,7 @@ class _OnSessions(Kind):
     def _target(self, row: Mapping[str, Any]) -> Target:
         return Target(
             name=str(row["pid"]),
-            identity={"pid": row["pid"], "backend_start": _iso(row["backend_start"]), self.moment: _iso(row[self.moment])},
+            identity={"pid": row["pid"]} | {name: _iso(row[name]) for name in ("backend_start", self.moment)},
             shown=f"pid {row['pid']}, {row['application_name'] or 'no application name'} as {row['role']} in "
             f"{row['database']}, {row['state']} for {row['seconds']:g} s",
             change=self.change,

@@ -36,7 +36,7 @@ class _OfOne(Kind):
         """
         raise NotImplementedError
 
-    def statement(self, identity: dict[str, Any], value: Any) -> sql.Composable:
+    def statement(self, identity: dict[str, Any], value: Any) -> sql.Composed:
         """What sets the value; ``None`` takes the setting away."""
         raise NotImplementedError
 
@@ -105,8 +105,8 @@ class RoleSetting(_OfOne):
     def value(self, connection: Connection, identity: dict[str, Any]) -> Any:
         """See :meth:`_OfOne.value`."""
         row = connection.execute(
-            "SELECT s.setconfig FROM pg_roles r LEFT JOIN pg_db_role_setting s ON s.setrole = r.oid AND s.setdatabase = 0"
-            " WHERE r.rolname = %s",
+            "SELECT s.setconfig FROM pg_roles r"
+            " LEFT JOIN pg_db_role_setting s ON s.setrole = r.oid AND s.setdatabase = 0 WHERE r.rolname = %s",
             (identity["role"],),
         ).fetchone()
         if row is None:
@@ -114,7 +114,7 @@ class RoleSetting(_OfOne):
         pairs = (str(entry).partition("=") for entry in row["setconfig"] or [])
         return {name: value for name, _, value in pairs}.get(identity["setting"])
 
-    def statement(self, identity: dict[str, Any], value: Any) -> sql.Composable:
+    def statement(self, identity: dict[str, Any], value: Any) -> sql.Composed:
         """See :meth:`_OfOne.statement`."""
         role, setting = sql.Identifier(identity["role"]), sql.Identifier(identity["setting"])
         if value is None:
@@ -141,7 +141,7 @@ class _Limit(_OfOne):
             raise Refused(f"there is no {self.kind} {identity[self.kind]}")
         return int(row["value"])
 
-    def statement(self, identity: dict[str, Any], value: Any) -> sql.Composable:
+    def statement(self, identity: dict[str, Any], value: Any) -> sql.Composed:
         """See :meth:`_OfOne.statement`."""
         return sql.SQL("ALTER {} {} CONNECTION LIMIT {}").format(
             sql.SQL(self.kind.upper()), sql.Identifier(identity[self.kind]), sql.Literal(int(value))

@@ -30,7 +30,11 @@ Event = Literal["planned", "approved", "applying", "applied", "verified", "undoi
 
 _LOCK = 7_254_310_553_270_102
 """Any number that nobody else takes for an advisory lock: entries are appended one after the other."""
-_COLUMNS = "seq, at, action, event, actor, body, seal"
+_SELECT = "SELECT seq, at, action, event, actor, body, seal FROM action_log"
+_INSERT = """
+INSERT INTO action_log (seq, at, action, event, actor, body, seal)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
 
 
 class Moved(StoreError):
@@ -92,10 +96,7 @@ class ActionLog:
             body = _text({"seq": seq + 1, "at": at.isoformat(), "action": action, "event": event, "actor": actor,
                           "before": before, "detail": detail})  # fmt: skip
             seal = self._sealed(body)
-            await connection.execute(
-                "INSERT INTO action_log (seq, at, action, event, actor, body, seal) VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                (seq + 1, at, action, event, actor, body, seal),
-            )
+            await connection.execute(_INSERT, (seq + 1, at, action, event, actor, body, seal))
         self._remember(seq + 1, seal)
         return Entry(
             seq=seq + 1, at=at, action=action, event=event, actor=actor, detail=json.loads(body)["detail"], seal=seal
@@ -103,30 +104,16 @@ class ActionLog:
 
     async def of(self, action: str) -> list[Entry]:
         """The entries of one action, in their order."""
-        async with self._store.connection() as connection:
-            rows = await connection.execute(
-                f"SELECT {_COLUMNS} FROM action_log WHERE action = %s ORDER BY seq".encode(), (action,)
-            )
-            return [_entry(row) for row in await rows.fetchall()]
+        return await self._entries(f"{_SELECT} WHERE action = %s ORDER BY seq", action)
 
     async def latest(self, *, limit: int = 100) -> list[Entry]:
         """The newest entry of each action, the last one first."""
-        async with self._store.connection() as connection:
-            rows = await connection.execute(
-                f"SELECT {_COLUMNS} FROM action_log WHERE seq IN (SELECT max(seq) FROM action_log GROUP BY action)"
-                " ORDER BY seq DESC LIMIT %s".encode(),
-                (limit,),
-            )
-            return [_entry(row) for row in await rows.fetchall()]
+        newest = "SELECT max(seq) FROM action_log GROUP BY action"
+        return await self._entries(f"{_SELECT} WHERE seq IN ({newest}) ORDER BY seq DESC LIMIT %s", limit)
 
     async def applied_since(self, since: timedelta) -> list[Entry]:
         """What began to be applied within that time, the last one first."""
-        async with self._store.connection() as connection:
-            rows = await connection.execute(
-                f"SELECT {_COLUMNS} FROM action_log WHERE event = 'applying' AND at > now() - %s ORDER BY seq DESC".encode(),
-                (since,),
-            )
-            return [_entry(row) for row in await rows.fetchall()]
+        return await self._entries(f"{_SELECT} WHERE event = 'applying' AND at > now() - %s ORDER BY seq DESC", since)
 
     async def check(self) -> tuple[int, list[str]]:
         """How many entries there are, and what is wrong with them, in words; nothing when every seal holds."""
@@ -134,7 +121,7 @@ class ActionLog:
         before, expected = "", 1
         known = self._remembered()
         async with self._store.connection() as connection:
-            rows = await (await connection.execute(f"SELECT {_COLUMNS} FROM action_log ORDER BY seq".encode())).fetchall()
+            rows = await (await connection.execute(f"{_SELECT} ORDER BY seq".encode())).fetchall()
         for row in rows:
             seq, at, action, event, actor, body, seal = row
             if seq != expected:
@@ -156,12 +143,19 @@ class ActionLog:
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
+    async def _entries(self, query: str, value: Any) -> list[Entry]:
+        async with self._store.connection() as connection:
+            rows = await connection.execute(query.encode(), (value,))
+            return [_entry(row) for row in await rows.fetchall()]
+
     def _sealed(self, body: str) -> str:
         return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()
 
     @staticmethod
     async def _newest(connection: Connection, action: str) -> int | None:
-        row = await (await connection.execute("SELECT max(seq) FROM action_log WHERE action = %s", (action,))).fetchone()
+        row = await (
+            await connection.execute("SELECT max(seq) FROM action_log WHERE action = %s", (action,))
+        ).fetchone()
         return row[0] if row else None
 
     @staticmethod

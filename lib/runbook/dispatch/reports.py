@@ -29,7 +29,7 @@ def search(settings: Settings, query: str) -> list[dict[str, Any]]:
 
 async def _search(settings: Settings, query: str) -> list[dict[str, Any]]:
     async with open_store(settings) as store:
-        await _take_up(settings, store)
+        await take_up(settings, store)
         return [
             {
                 "run_id": row.id,
@@ -45,7 +45,7 @@ async def _search(settings: Settings, query: str) -> list[dict[str, Any]]:
         ]
 
 
-async def _take_up(settings: Settings, store: Store) -> None:
+async def take_up(settings: Settings, store: Store) -> None:
     """Record archived runs that the store does not know."""
     directory = open_archive(settings).directory
     newest = sorted(directory.glob(f"[0-9]*/*/*/[!.]*/{RESULT}"), reverse=True)[:MOST_TAKEN_UP]

@@ -1,0 +1,114 @@
+"""What it takes to act from one process: the store with the log, the proposals of archived runs, and a fresh look.
+
+The symptom is measured again by a run of the same runbook with the same parameters, archived and recorded as any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+from runbook.actions.acting import Acting
+from runbook.actions.plan import Measure, Order, orders
+from runbook.dispatch.reports import take_up
+from runbook.errors import NotFound
+from runbook.execution.execute import RunRequest, execute
+from runbook.reporting.archive import RESULT, open_archive
+from runbook.store import open_store
+from runbook.store.action_log import ActionLog
+from runbook.store.ids import new_run_id
+
+if TYPE_CHECKING:
+    from runbook.execution.kernels import KernelPool
+    from runbook.settings import Settings
+    from runbook.store.store import Store
+
+ANCHOR = "alert_at"
+"""The parameter that pins a run to the moment of its alert: a fresh look is at now."""
+MOST_RUNS = 50
+
+
+class Desk:
+    """Finds proposals and acts on them.
+
+    Parameters
+    ----------
+    store
+        Open; the log of actions is in it.
+    pool
+        Where a run that measures again takes its kernel from; without one it starts its own.
+    """
+
+    def __init__(self, settings: Settings, store: Store, pool: KernelPool | None = None) -> None:
+        self._settings = settings
+        self._store = store
+        self._pool = pool
+        self._archive = open_archive(settings)
+        self.log = ActionLog(store, settings)
+        self.acting = Acting(settings, self.log, self._measure_again)
+
+    async def orders_of(self, run_id: str) -> list[Order]:
+        """What a run proposed, in its order.
+
+        Raises
+        ------
+        NotFound
+            There is no such run, or it has no result yet.
+        """
+        row = await self._store.runs.get(run_id)
+        if row is None:
+            await take_up(self._settings, self._store)
+            row = await self._store.runs.get(run_id)
+        if row is None or row.started_at is None:
+            raise NotFound(f"no run {run_id[:80]!r} with a result", remedy="See runbook reports")
+        text = await asyncio.to_thread(self._archive.read, row.id, row.started_at, RESULT)
+        return orders(json.loads(text))
+
+    async def order(self, action: str) -> Order:
+        """The proposal by its id, ``<run id>:<action id>``.
+
+        Raises
+        ------
+        NotFound
+            The run did not propose that.
+        """
+        run_id, _, _ = action.partition(":")
+        found = {order.id: order for order in await self.orders_of(run_id)}
+        if action not in found:
+            raise NotFound(f"run {run_id[:80]!r} proposed no {action.partition(':')[2][:80]!r}",
+                           remedy=f"It proposed: {', '.join(found) or 'nothing'}")  # fmt: skip
+        return found[action]
+
+    async def lately(self) -> list[Order]:
+        """What the newest runs proposed, the newest run first."""
+        await take_up(self._settings, self._store)
+        found: list[Order] = []
+        for row in await self._store.runs.search("", limit=MOST_RUNS):
+            if row.report and row.started_at is not None:
+                with contextlib.suppress(NotFound):
+                    found += await self.orders_of(row.id)
+        return found
+
+    async def _measure_again(self, order: Order) -> Measure | None:
+        parameters: dict[str, Any] = {name: value for name, value in order.parameters.items() if name != ANCHOR}
+        request = RunRequest(run_id=new_run_id(), runbook=order.runbook, parameters=parameters)
+        result = await asyncio.to_thread(execute, request, self._settings, archive=self._archive, pool=self._pool)
+        await self._store.runs.record(result)
+        if result["state"] != "succeeded":
+            return None
+        symptom = result["symptom"]
+        return Measure(
+            run_id=result["run_id"], label=str(symptom.get("label")), value=symptom.get("value"),
+            unit=str(symptom.get("unit") or ""), breached=symptom.get("breached"),
+            tiers={entry["cause"]: entry["tier"] for entry in result["verdict"]},
+        )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def open_desk(settings: Settings, pool: KernelPool | None = None) -> AsyncGenerator[Desk]:
+    """A desk with a store of its own connection."""
+    async with open_store(settings) as store:
+        yield Desk(settings, store, pool)

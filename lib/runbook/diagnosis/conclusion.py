@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from runbook.diagnosis import verdict
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.verdict import Cause
-from runbook.result import Findings, NotChecked, Verdict
+from runbook.result import Action, Findings, NotChecked, Symptom, Verdict
+
+
+def findings(
+    taken: Readings,
+    causes: Sequence[Cause],
+    edges: Iterable[tuple[str, str]],
+    *,
+    symptom: Symptom,
+    impact: Callable[[Sequence[Verdict]], str],
+    propose: Callable[[Sequence[Verdict]], list[Action]],
+    healthy: str,
+    breached: bool | None,
+    peaked: bool,
+    sufficient: bool = True,
+) -> Findings:
+    """Rank the causes, and say what follows from them.
+
+    Parameters
+    ----------
+    edges
+        Which cause explains which.
+    impact, propose
+        Who feels it, and what could be done, by the ranked verdicts.
+    healthy
+        The cause that stands for *nothing wrong*; empty where there is none.
+    breached, peaked, sufficient
+        Whether the symptom is there, was there within the window, and could be judged at all.
+    """
+    verdicts = verdict.rank(causes, edges, breached=breached)
+    return Findings(
+        symptom=symptom,
+        impact=impact(verdicts),
+        outcome=verdict.outcome(
+            causes, verdicts, healthy=healthy, breached=breached, peaked=peaked, sufficient=sufficient
+        ),
+        verdict=verdicts,
+        evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
+        not_checked=not_checked(taken, causes),
+        unexplained=verdict.unexplained(verdicts),
+        actions=propose(verdicts),
+    )
 
 
 def any_other(causes: Sequence[Cause], breached: bool | None) -> bool | None:
@@ -21,6 +62,11 @@ def any_other(causes: Sequence[Cause], breached: bool | None) -> bool | None:
 def leading(findings: Findings, healthy: str) -> Verdict | None:
     """The first finding, for a runbook whose cause stands for another's: it names this one in ``refers_to``."""
     return next((v for v in findings.verdict if v.cause != healthy and verdict.found(v.tier)), None)
+
+
+def any_finding(verdicts: Sequence[Verdict], healthy: str) -> bool:
+    """Whether anything was found."""
+    return any(verdict.found(v.tier) for v in verdicts if v.cause != healthy)
 
 
 def unchecked(causes: Sequence[Cause]) -> list[str]:

@@ -39,23 +39,14 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
     symptom_faces = faces(facts)
     breached = is_breached(symptom_faces)
     causes = _causes(facts, breached)
-    verdicts = verdict.rank(causes, _edges(facts, causes), breached=breached)
-    return Findings(
-        symptom=shown(symptom_faces),
-        impact=_impact(facts, verdicts, symptom_faces),
-        outcome=verdict.outcome(
-            causes,
-            verdicts,
-            healthy=HEALTHY,
-            breached=breached,
-            peaked=any(face.peaked for face in symptom_faces),
-        ),
-        verdict=[_without_targets(v) for v in verdicts],
-        evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
-        not_checked=_not_checked(taken, causes, facts),
-        unexplained=verdict.unexplained(verdicts),
-        actions=propose(verdicts, facts),
-    )
+    told = conclusion.findings(
+        taken, causes, _edges(facts, causes), symptom=shown(symptom_faces),
+        impact=lambda verdicts: _impact(facts, verdicts, symptom_faces),
+        propose=lambda verdicts: propose(verdicts, facts), healthy=HEALTHY, breached=breached,
+        peaked=any(face.peaked for face in symptom_faces),
+    )  # fmt: skip
+    return replace(told, verdict=[_without_targets(v) for v in told.verdict],
+                   not_checked=[*_hidden(causes, facts), *told.not_checked])  # fmt: skip
 
 
 def _without_targets(found: Verdict) -> Verdict:
@@ -120,10 +111,8 @@ def _impact(facts: Facts, verdicts: Sequence[Verdict], symptom_faces: Sequence[F
     return f"{level}." if breached or found else f"None seen: {level}."
 
 
-def _not_checked(taken: Readings, causes: Sequence[Cause], facts: Facts) -> list[NotChecked]:
-    """What could not be read; sessions that this role cannot see come first."""
-    found = conclusion.not_checked(taken, causes)
-    if facts.blind:
-        blocked = sorted(c.id for c in causes if c.applicable and c.gate.reading == "unknown")
-        found.insert(0, NotChecked(source=POSTGRESQL, state="permission_denied", reason=facts.blind, blocks=blocked))
-    return found
+def _hidden(causes: Sequence[Cause], facts: Facts) -> list[NotChecked]:
+    """Sessions that this role cannot see."""
+    blocked = sorted(c.id for c in causes if c.applicable and c.gate.reading == "unknown")
+    told = NotChecked(source=POSTGRESQL, state="permission_denied", reason=facts.blind, blocks=blocked)
+    return [told] if facts.blind else []

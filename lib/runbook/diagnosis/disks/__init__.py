@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runbook.diagnosis import conclusion, edges, verdict
+from runbook.diagnosis import conclusion, edges
 from runbook.diagnosis.disks import ordinary, server, symptom, unseen
 from runbook.diagnosis.disks.facts import SPACE, Facts
 from runbook.diagnosis.disks.limits import Limits
@@ -38,19 +38,11 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
     faces = symptom.faces(facts)
     breached = symptom.is_breached(faces)
     causes = _causes(facts, breached)
-    verdicts = verdict.rank(causes, (*EXPLAINS, *edges.across(causes)), breached=breached)
-    found = any(verdict.found(v.tier) for v in verdicts if v.cause != HEALTHY)
-    return Findings(
-        symptom=symptom.shown(faces),
-        impact=symptom.impact(facts, found=found),
-        outcome=verdict.outcome(
-            causes, verdicts, healthy=HEALTHY, breached=breached, peaked=symptom.peaked(facts)
-        ),
-        verdict=verdicts,
-        evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
-        not_checked=conclusion.not_checked(taken, causes),
-        unexplained=verdict.unexplained(verdicts),
-        actions=propose(verdicts, facts),
+    return conclusion.findings(
+        taken, causes, (*EXPLAINS, *edges.across(causes)), symptom=symptom.shown(faces),
+        impact=lambda verdicts: symptom.impact(facts, found=conclusion.any_finding(verdicts, HEALTHY)),
+        propose=lambda verdicts: propose(verdicts, facts), healthy=HEALTHY, breached=breached,
+        peaked=symptom.peaked(facts),
     )  # fmt: skip
 
 

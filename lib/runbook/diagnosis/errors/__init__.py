@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runbook.diagnosis import conclusion, verdict
+from runbook.diagnosis import conclusion
 from runbook.diagnosis.errors import backing, load, places, releases, vendors
 from runbook.diagnosis.errors.changes import Changes
 from runbook.diagnosis.errors.facts import Facts
@@ -34,24 +34,11 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
     facts = Facts(taken, Limits.of(parameters))
     changes = Changes(facts)
     causes = _causes(facts, changes)
-    verdicts = verdict.rank(causes, edges(facts, changes, causes), breached=facts.breached)
-    return Findings(
-        symptom=symptom(facts),
-        impact=impact(facts),
-        outcome=verdict.outcome(
-            causes,
-            verdicts,
-            healthy=NO_HEALTHY,
-            breached=facts.breached,
-            peaked=facts.peaked,
-            sufficient=facts.sufficient is not False,
-        ),
-        verdict=verdicts,
-        evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
-        not_checked=conclusion.not_checked(taken, causes),
-        unexplained=verdict.unexplained(verdicts),
-        actions=propose(verdicts, facts, changes),
-    )
+    return conclusion.findings(
+        taken, causes, edges(facts, changes, causes), symptom=symptom(facts), impact=lambda _: impact(facts),
+        propose=lambda verdicts: propose(verdicts, facts, changes), healthy=NO_HEALTHY, breached=facts.breached,
+        peaked=facts.peaked, sufficient=facts.sufficient is not False,
+    )  # fmt: skip
 
 
 def _causes(facts: Facts, changes: Changes) -> list[Cause]:

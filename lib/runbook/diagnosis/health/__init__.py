@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runbook.diagnosis import conclusion, edges, verdict
+from runbook.diagnosis import conclusion, edges
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.health import layers, processes, service, symptom
 from runbook.diagnosis.health.facts import WALK, Facts
@@ -47,19 +47,11 @@ def _findings(taken: Readings, parameters: Mapping[str, Any]) -> Findings:
     faces = symptom.faces(facts)
     breached = symptom.is_breached(faces)
     causes = _causes(facts, breached)
-    verdicts = verdict.rank(causes, _edges(causes), breached=breached)
-    return Findings(
-        symptom=symptom.shown(faces),
-        impact=_impact(facts),
-        outcome=verdict.outcome(
-            causes, verdicts, healthy=HEALTHY, breached=breached, peaked=any(face.peak for face in faces)
-        ),
-        verdict=verdicts,
-        evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
-        not_checked=conclusion.not_checked(taken, causes),
-        unexplained=verdict.unexplained(verdicts),
-        actions=propose(verdicts, facts),
-    )
+    return conclusion.findings(
+        taken, causes, _edges(causes), symptom=symptom.shown(faces), impact=lambda _: _impact(facts),
+        propose=lambda verdicts: propose(verdicts, facts), healthy=HEALTHY, breached=breached,
+        peaked=any(face.peak for face in faces),
+    )  # fmt: skip
 
 
 def elsewhere(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runbook.diagnosis import conclusion, edges, verdict
+from runbook.diagnosis import conclusion, edges
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.memory import growth, places, stalls, stores, symptom
 from runbook.diagnosis.memory.bars import bars
@@ -58,17 +58,11 @@ def _findings(taken: Readings, parameters: Mapping[str, Any]) -> Findings:
     faces = symptom.faces(facts)
     breached = symptom.is_breached(faces)
     causes = _causes(facts, breached)
-    verdicts = verdict.rank(causes, _edges(causes), breached=breached)
-    return Findings(
-        symptom=symptom.shown(faces),
-        impact=_impact(facts),
-        outcome=verdict.outcome(causes, verdicts, healthy=HEALTHY, breached=breached, peaked=symptom.peaked(facts)),
-        verdict=verdicts,
-        evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
-        not_checked=conclusion.not_checked(taken, causes),
-        unexplained=verdict.unexplained(verdicts),
-        actions=propose(verdicts, facts),
-    )
+    return conclusion.findings(
+        taken, causes, _edges(causes), symptom=symptom.shown(faces), impact=lambda _: _impact(facts),
+        propose=lambda verdicts: propose(verdicts, facts), healthy=HEALTHY, breached=breached,
+        peaked=symptom.peaked(facts),
+    )  # fmt: skip
 
 
 def _causes(facts: Facts, breached: bool | None) -> list[Cause]:

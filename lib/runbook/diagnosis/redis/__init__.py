@@ -42,18 +42,10 @@ def _findings(taken: Readings, parameters: Mapping[str, Any]) -> Findings:
     faces = symptom.faces(facts)
     breached = symptom.is_breached(faces)
     causes = _causes(facts, breached)
-    verdicts = verdict.rank(causes, [*EXPLAINS, *across(causes)], breached=breached)
-    return Findings(
-        symptom=symptom.shown(faces),
-        impact=_impact(facts, verdicts),
-        outcome=verdict.outcome(
-            causes, verdicts, healthy=HEALTHY, breached=breached, peaked=symptom.peaked(facts)
-        ),
-        verdict=verdicts,
-        evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
-        not_checked=conclusion.not_checked(taken, causes),
-        unexplained=verdict.unexplained(verdicts),
-        actions=propose(verdicts, facts),
+    return conclusion.findings(
+        taken, causes, [*EXPLAINS, *across(causes)], symptom=symptom.shown(faces),
+        impact=lambda verdicts: _impact(facts, verdicts), propose=lambda verdicts: propose(verdicts, facts),
+        healthy=HEALTHY, breached=breached, peaked=symptom.peaked(facts),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from runbook.diagnosis import conclusion, verdict
+from runbook.diagnosis import conclusion
 from runbook.diagnosis.readings import Readings
 from runbook.diagnosis.responses import machine, outside, places, sql, waiting
 from runbook.diagnosis.responses.facts import Facts
@@ -42,24 +42,12 @@ def finding(readings: Readings, parameters: Mapping[str, Any] | None = None) -> 
 def _diagnosed(taken: Readings, parameters: Mapping[str, Any]) -> Findings:
     facts = Facts(taken, Limits.of(parameters))
     causes = _causes(facts)
-    verdicts = verdict.rank(causes, edges(facts, causes), breached=facts.breached)
-    return Findings(
-        symptom=symptom(facts),
-        impact=impact(facts),
-        outcome=verdict.outcome(
-            causes,
-            verdicts,
-            healthy=NO_HEALTHY,
-            breached=facts.breached,
-            peaked=facts.peaked,
-            sufficient=facts.sufficient is not False,
-        ),
-        verdict=[_without_identity(v) for v in verdicts],
-        evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
-        not_checked=conclusion.not_checked(taken, causes),
-        unexplained=verdict.unexplained(verdicts),
-        actions=propose(verdicts, facts),
-    )
+    told = conclusion.findings(
+        taken, causes, edges(facts, causes), symptom=symptom(facts), impact=lambda _: impact(facts),
+        propose=lambda verdicts: propose(verdicts, facts), healthy=NO_HEALTHY, breached=facts.breached,
+        peaked=facts.peaked, sufficient=facts.sufficient is not False,
+    )  # fmt: skip
+    return replace(told, verdict=[_without_identity(v) for v in told.verdict])
 
 
 def _without_identity(found: Verdict) -> Verdict:

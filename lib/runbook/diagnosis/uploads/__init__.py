@@ -44,24 +44,12 @@ def diagnose(readings: Sequence[Reading], parameters: Mapping[str, Any]) -> Find
     faces = symptom.faces(facts)
     breached = symptom.is_breached(faces)
     causes = _causes(facts, breached)
-    verdicts = verdict.rank(causes, _edges(causes), breached=breached)
-    return Findings(
-        symptom=symptom.shown(faces),
-        impact=_impact(facts, verdicts),
-        outcome=verdict.outcome(
-            causes,
-            verdicts,
-            healthy=HEALTHY,
-            breached=breached,
-            peaked=symptom.peaked(facts),
-            sufficient=symptom.sufficient(facts),
-        ),
-        verdict=verdicts,
-        evidence=[item for cause in sorted(causes, key=lambda c: c.id) for item in cause.evidence],
-        not_checked=_not_checked(taken, causes),
-        unexplained=verdict.unexplained(verdicts),
-        actions=propose(verdicts, facts),
-    )
+    told = conclusion.findings(
+        taken, causes, _edges(causes), symptom=symptom.shown(faces), impact=lambda verdicts: _impact(facts, verdicts),
+        propose=lambda verdicts: propose(verdicts, facts), healthy=HEALTHY, breached=breached,
+        peaked=symptom.peaked(facts), sufficient=symptom.sufficient(facts),
+    )  # fmt: skip
+    return replace(told, not_checked=[*told.not_checked, *_not_tried(causes)])
 
 
 def _causes(facts: Facts, breached: bool | None) -> list[Cause]:
@@ -141,12 +129,8 @@ def _impact(facts: Facts, verdicts: Sequence[Verdict]) -> str:
     return f"{level}." if content.bad or found else f"None seen: {level}."
 
 
-def _not_checked(taken: Readings, causes: Sequence[Cause]) -> list[NotChecked]:
-    """Readings that failed, and the write that was not tried."""
-    found = conclusion.not_checked(taken, causes)
+def _not_tried(causes: Sequence[Cause]) -> list[NotChecked]:
+    """The write that was not tried, where a cause rests on it."""
     blocked = sorted(c.id for c in causes if c.applicable and any(e.reason == storage.NO_CANARY for e in c.evidence))
-    if blocked:
-        found.append(
-            NotChecked(source="object_storage", state="not_configured", reason=storage.NO_CANARY, blocks=blocked)
-        )
-    return found
+    told = NotChecked(source="object_storage", state="not_configured", reason=storage.NO_CANARY, blocks=blocked)
+    return [told] if blocked else []

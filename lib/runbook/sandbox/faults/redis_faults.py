@@ -77,7 +77,7 @@ def no_slot(scene: Scene, *, maxclients: int = 5) -> None:
 
 
 @fault("K06", "clients leak", scaled=QUICK, runbooks=ONLY)
-def leak(scene: Scene, *, leaked: int = 34, maxclients: int = 40) -> None:
+def leak(scene: Scene, *, leaked: int = 50, maxclients: int = 60) -> None:
     """A worker opens a client for each report and never closes one."""
     stage = of(scene).start()
     stage.configure()

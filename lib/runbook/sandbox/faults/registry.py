@@ -38,7 +38,7 @@ COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "Q01+Q02": {},
     "Q08+Q02": {},
     "M01+M08": {"M01": {"most_mb": 700}, "M08": {"limit_mb": 48}},
-    "K06+K07": {"K06": {"leaked": 34, "maxclients": 40}},
+    "K06+K07": {"K06": {"leaked": 50, "maxclients": 60}},
     "D01+D02": {},
     "D01+D07": {},
     "L01+L08": {},

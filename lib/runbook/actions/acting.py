@@ -148,6 +148,10 @@ class Acting:
         Refused
             It was not approved, or too long ago; something else was done to a target just now; nothing may be done.
         """
+        async with self._log.held(order.id):
+            return await self._apply(order, actor)
+
+    async def _apply(self, order: Order, actor: str) -> list[Effect]:
         standing = await self.standing(order.id)
         plan, approved = standing.plan, standing.last("approved")
         if plan is None or standing.state != "approved" or approved is None:
@@ -178,6 +182,10 @@ class Acting:
         Refused
             Nothing was applied.
         """
+        async with self._log.held(order.id):
+            return await self._verify(order, actor)
+
+    async def _verify(self, order: Order, actor: str) -> dict[str, Any]:
         standing = await self.standing(order.id)
         plan = standing.plan
         if plan is None or standing.state not in ("applied", "verified"):
@@ -207,6 +215,10 @@ class Acting:
         Refused
             Nothing was applied, or it cannot be undone.
         """
+        async with self._log.held(order.id):
+            return await self._undo(order, actor)
+
+    async def _undo(self, order: Order, actor: str) -> list[Effect]:
         standing = await self.standing(order.id)
         plan = standing.plan
         if plan is None or standing.state not in ("applied", "verified"):

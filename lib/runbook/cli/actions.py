@@ -21,8 +21,8 @@ app.add_typer(actions_app, name="actions")
 Action = Annotated[str, typer.Argument(metavar="ACTION", help="<run id>:<action>, as runbook actions list shows it.")]
 
 
-def _at_desk(steps: Callable[[Desk], Awaitable[Any]]) -> Any:
-    """Take these steps at a desk, which is put in order first: what died half-way is verified, never done again."""
+def _at_desk(steps: Callable[[Desk], Awaitable[Any]], *, first_resume: bool = False) -> Any:
+    """Take these steps at a desk; with ``first_resume`` what died half-way is verified before, and never done again."""
     import asyncio
 
     from runbook import settings
@@ -30,6 +30,8 @@ def _at_desk(steps: Callable[[Desk], Awaitable[Any]]) -> Any:
 
     async def opened() -> Any:
         async with open_desk(settings.load()) as desk:
+            if first_resume:
+                await desk.resume(_actor())
             return await steps(desk)
 
     log_to_stderr("WARNING")
@@ -51,8 +53,10 @@ def list_(run: Annotated[str, typer.Argument(help="Only those of this run.")] = 
         return [(order, await desk.acting.standing(order.id)) for order in found]
 
     rows = _at_desk(steps)
+    from runbook.dispatch.desk import told
+
     if as_json:
-        print_json({"actions": [_told(order, standing) for order, standing in rows]})
+        print_json({"actions": [told(order, standing) for order, standing in rows]})
         return
     from rich.table import Table
 
@@ -71,9 +75,11 @@ def show(action: Action, as_json: Json = False) -> None:
         order = await desk.order(action)
         return order, await desk.acting.standing(order.id)
 
+    from runbook.dispatch.desk import told
+
     order, standing = _at_desk(steps)
     if as_json:
-        print_json(_told(order, standing))
+        print_json(told(order, standing))
         return
     out = console()
     out.print(f"{order.title}\n{order.kind}, {standing.state}; {order.cause} is {order.tier}", markup=False)
@@ -135,7 +141,7 @@ def apply(action: Action, as_json: Json = False) -> None:
         done = any(effect.done for effect in effects)
         return effects, await desk.acting.verify(order, _actor()) if done else None
 
-    effects, verified = _at_desk(steps)
+    effects, verified = _at_desk(steps, first_resume=True)
     if as_json:
         print_json({"action": action, "effects": [vars(effect) for effect in effects], "verified": verified})
         return
@@ -201,17 +207,6 @@ def _can_be_applied(order: Order) -> bool:
     from runbook.actions.kinds import KINDS
 
     return order.kind in KINDS
-
-
-def _told(order: Order, standing: Standing) -> dict[str, Any]:
-    return {
-        "id": order.id, "kind": order.kind, "title": order.title, "cause": order.cause, "tier": order.tier,
-        "state": standing.state, "can_be_applied": _can_be_applied(order), "by_hand": order.by_hand,
-        "undo": order.undo, "needs": order.needs, "targets": list(order.targets),
-        "plan": standing.plan.as_dict() if standing.plan else None,
-        "log": [{"at": e.at.isoformat(), "event": e.event, "actor": e.actor, "detail": e.detail}
-                for e in standing.entries],
-    }  # fmt: skip
 
 
 def _print_plan(made: Plan, *, stderr: bool = False) -> None:

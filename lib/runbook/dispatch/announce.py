@@ -28,6 +28,18 @@ def public_url(settings: Settings) -> str:
     return (server.public_url or f"http://{host}:{server.port}").rstrip("/")
 
 
+async def say(text: str, settings: Settings, service: str = "") -> None:
+    """A message of one line where runs are announced, or in the log."""
+    settings = settings.for_service(service)
+    webhook = settings.discord.webhook_url
+    if webhook is None:
+        log.info("message not sent: no discord.webhook_url", message=text)
+        return
+    posted = await asyncio.to_thread(discord.post, webhook.get_secret_value(), discord.line(text))
+    if posted.state != "sent":
+        log.error("message not sent", state=posted.state, reason=posted.reason)
+
+
 async def announce(result: Mapping[str, Any], settings: Settings) -> discord.Posted | None:
     """Send the run's message, or log it as it would be sent; returns ``None`` in the latter case."""
     settings = settings.for_service(str((result.get("parameters") or {}).get("service", "")))

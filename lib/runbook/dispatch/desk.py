@@ -11,20 +11,25 @@ import json
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from runbook.actions.acting import Acting
-from runbook.actions.plan import Measure, Order, orders
+import structlog
+
+from runbook.actions.acting import Acting, Standing
+from runbook.actions.kinds import KINDS
+from runbook.actions.plan import Measure, Order, Refused, orders
 from runbook.dispatch.reports import take_up
 from runbook.errors import NotFound
 from runbook.execution.execute import RunRequest, execute
 from runbook.reporting.archive import RESULT, open_archive
 from runbook.store import open_store
-from runbook.store.action_log import ActionLog
+from runbook.store.action_log import ActionLog, Moved
 from runbook.store.ids import new_run_id
 
 if TYPE_CHECKING:
     from runbook.execution.kernels import KernelPool
     from runbook.settings import Settings
     from runbook.store.store import Store
+
+log = structlog.get_logger(__name__)
 
 ANCHOR = "alert_at"
 """The parameter that pins a run to the moment of its alert: a fresh look is at now."""
@@ -92,6 +97,21 @@ class Desk:
                     found += await self.orders_of(row.id)
         return found
 
+    async def resume(self, actor: str) -> list[str]:
+        """Verify what was begun by somebody who died before he had seen what became of it; never do it again.
+
+        Which actions those were.
+        """
+        found = []
+        for action in await self.acting.unfinished():
+            try:
+                await self.acting.verify(await self.order(action), actor)
+            except (Moved, Refused, NotFound) as error:  # somebody is at it, or nothing is left of its run
+                log.warning("an action stays unverified", action=action, reason=str(error))
+            else:
+                found.append(action)
+        return found
+
     async def _measure_again(self, order: Order) -> Measure | None:
         parameters: dict[str, Any] = {name: value for name, value in order.parameters.items() if name != ANCHOR}
         request = RunRequest(run_id=new_run_id(), runbook=order.runbook, parameters=parameters)
@@ -105,6 +125,18 @@ class Desk:
             unit=str(symptom.get("unit") or ""), breached=symptom.get("breached"),
             tiers={entry["cause"]: entry["tier"] for entry in result["verdict"]},
         )  # fmt: skip
+
+
+def told(order: Order, standing: Standing) -> dict[str, Any]:
+    """An action as the command line and the API tell it."""
+    return {
+        "id": order.id, "kind": order.kind, "title": order.title, "cause": order.cause, "tier": order.tier,
+        "state": standing.state, "can_be_applied": order.kind in KINDS, "by_hand": order.by_hand,
+        "undo": order.undo, "needs": order.needs, "targets": list(order.targets),
+        "plan": standing.plan.as_dict() if standing.plan else None,
+        "log": [{"at": e.at.isoformat(), "event": e.event, "actor": e.actor, "detail": e.detail}
+                for e in standing.entries],
+    }  # fmt: skip
 
 
 @contextlib.asynccontextmanager

@@ -76,6 +76,11 @@ def message(result: Mapping[str, Any], report_url: str, mention: str = "") -> di
     return body
 
 
+def line(text: str) -> dict[str, Any]:
+    """The webhook body of one line, as text: no markup, no mention."""
+    return {"content": _cut(_plain(text), CONTENT), "allowed_mentions": _allowed("")}
+
+
 def _colour(result: Mapping[str, Any], ended_well: bool) -> int:
     if not ended_well:
         return _FAILED_COLOUR

@@ -13,7 +13,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ Event = Literal["planned", "approved", "applying", "applied", "verified", "undoi
 
 _LOCK = 7_254_310_553_270_102
 """Any number that nobody else takes for an advisory lock: entries are appended one after the other."""
+_ITS_LOCK = "hashtextextended(%s, 7254310553)"
 _SELECT = "SELECT seq, at, action, event, actor, body, seal FROM action_log"
 _INSERT = """
 INSERT INTO action_log (seq, at, action, event, actor, body, seal)
@@ -101,6 +102,25 @@ class ActionLog:
         return Entry(
             seq=seq + 1, at=at, action=action, event=event, actor=actor, detail=json.loads(body)["detail"], seal=seal
         )
+
+    @contextlib.asynccontextmanager
+    async def held(self, action: str) -> AsyncGenerator[None]:
+        """Nobody else works on this action while the block lasts; a process that dies lets go of it.
+
+        Raises
+        ------
+        Moved
+            Somebody works on it now.
+        """
+        async with self._store.connection() as connection:
+            lock = f"SELECT pg_try_advisory_lock({_ITS_LOCK})".encode()
+            row = await (await connection.execute(lock, (action,))).fetchone()
+            if not (row and row[0]):
+                raise Moved(f"somebody works on {action} just now", remedy="See runbook actions show")
+            try:
+                yield
+            finally:
+                await connection.execute(f"SELECT pg_advisory_unlock({_ITS_LOCK})".encode(), (action,))
 
     async def of(self, action: str) -> list[Entry]:
         """The entries of one action, in their order."""

@@ -21,13 +21,13 @@ from starlette.requests import Request
 from runbook.errors import ConfigurationError
 from runbook.settings import Settings, Token
 
-Need = Literal["alerts", "read", "run"]
+Need = Literal["alerts", "read", "run", "act"]
 
 _GRANTED: dict[str, frozenset[Need]] = {
     "alerts": frozenset({"alerts"}),
     "viewer": frozenset({"read"}),
     "operator": frozenset({"read", "run", "alerts"}),
-    "admin": frozenset({"read", "run", "alerts"}),
+    "admin": frozenset({"read", "run", "alerts", "act"}),
 }
 
 
@@ -62,7 +62,7 @@ class Access:
     """Decides about requests by the tokens of the settings."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
-        self._tokens = [(token.sha256.lower().encode(), token.role) for token in tokens]
+        self._tokens = [(token.sha256.lower().encode(), token.role, token.name) for token in tokens]
 
     def needs(self, need: Need) -> Callable[[Request], Awaitable[None]]:
         """A dependency that lets through only who may do ``need``."""
@@ -77,8 +77,12 @@ class Access:
         _refuse_other_sites(request)
         if not self._tokens:
             _refuse_other_machines(request)
+            if need == "act":
+                raise HTTPException(
+                    403, "no token is configured, and nobody acts over HTTP without one; use the command line"
+                )
             return
-        role = self._role(_presented(request.headers.get("authorization", "")))
+        role, _ = self._holder(request)
         if role is None:
             scheme = 'Basic realm="runbook", charset="UTF-8"' if _is_page(request) else 'Bearer realm="runbook"'
             raise HTTPException(
@@ -89,14 +93,19 @@ class Access:
         if need not in _GRANTED[role]:
             raise HTTPException(403, f"the role {role} of this token does not allow this; use another token")
 
-    def _role(self, token: bytes) -> str | None:
-        """The role of a token; every configured one is compared, so that the time tells nothing."""
+    def actor(self, request: Request) -> str:
+        """Who acts, by the name of the token."""
+        return f"token:{self._holder(request)[1]}"
+
+    def _holder(self, request: Request) -> tuple[str | None, str]:
+        """Role and name of a request's token; every configured one is compared, so that the time tells nothing."""
+        token = _presented(request.headers.get("authorization", ""))
         digest = hashlib.sha256(token).hexdigest().encode()
-        found = None
-        for known, role in self._tokens:
+        found: tuple[str | None, str] = (None, "")
+        for known, role, name in self._tokens:
             if hmac.compare_digest(digest, known):
-                found = role
-        return found if token else None
+                found = (role, name)
+        return found if token else (None, "")
 
 
 def _presented(header: str) -> bytes:

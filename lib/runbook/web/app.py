@@ -12,10 +12,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runbook.actions.plan import Refused
 from runbook.dispatch.alert import MalformedAlert, UnreadableBody
 from runbook.dispatch.trouble import where
 from runbook.errors import InvalidParameter, NotFound, RunbookError, StoreError
-from runbook.web import alerts, api, pages
+from runbook.store.action_log import Moved
+from runbook.web import actions, alerts, api, pages
 from runbook.web.site import Site
 
 log = structlog.get_logger(__name__)
@@ -25,6 +27,8 @@ _STATUS: tuple[tuple[type[RunbookError], int], ...] = (
     (MalformedAlert, 422),
     (InvalidParameter, 422),
     (NotFound, 404),
+    (Refused, 409),
+    (Moved, 409),
     (StoreError, 503),
 )
 _RETRY_SECONDS = "5"
@@ -35,6 +39,7 @@ def create_app(site: Site) -> FastAPI:
     app = FastAPI(title="runbook", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(alerts.router(site))
     app.include_router(api.router(site))
+    app.include_router(actions.router(site))
     app.include_router(pages.router(site))
 
     @app.get("/healthz", response_class=PlainTextResponse)

@@ -22,6 +22,7 @@ from runbook.dispatch.announce import announce
 from runbook.dispatch.executor import NotebookExecutor
 from runbook.dispatch.in_force import InForce
 from runbook.dispatch.intake import Intake
+from runbook.dispatch.policy import act_by_policy, verify_unfinished
 from runbook.dispatch.routing import check_routes
 from runbook.dispatch.worker import CONCURRENCY, Executor, Worker
 from runbook.errors import ConfigurationError
@@ -88,7 +89,7 @@ async def _serve(
     ):
         pool = None if executor else _pool(concurrency, kernels)
         execute = executor or NotebookExecutor(in_force, archive, pool)
-        async with open_store(settings) as store, _worker(in_force, store, execute, concurrency) as worker:
+        async with open_store(settings) as store, _worker(in_force, store, execute, concurrency, pool) as worker:
             site = Site(
                 in_force=in_force,
                 store=store,
@@ -102,11 +103,13 @@ async def _serve(
                 stopping=stop,
             )
             feed = asyncio.create_task(site.feed.run(), name="feed")
+            unfinished = asyncio.create_task(verify_unfinished(settings, store, pool), name="unfinished")
             try:
                 await _Server(site, started).serve(sockets=[listening])
             finally:
-                feed.cancel()
-                await asyncio.gather(feed, return_exceptions=True)
+                for task in (feed, unfinished):
+                    task.cancel()
+                await asyncio.gather(feed, unfinished, return_exceptions=True)
                 await site.intake.close()
 
 
@@ -180,8 +183,9 @@ async def _work(settings: Settings, concurrency: int, executor: Executor | None)
     archive = open_archive(settings)
     archive.check()
     with contextlib.ExitStack() as kernels:
-        execute = executor or NotebookExecutor(in_force, archive, _pool(concurrency, kernels))
-        async with open_store(settings) as store, _worker(in_force, store, execute, concurrency):
+        pool = None if executor else _pool(concurrency, kernels)
+        execute = executor or NotebookExecutor(in_force, archive, pool)
+        async with open_store(settings) as store, _worker(in_force, store, execute, concurrency, pool):
             await stop.wait()
 
 
@@ -193,8 +197,9 @@ def _pool(concurrency: int, kernels: contextlib.ExitStack) -> KernelPool | None:
     return kernels.enter_context(KernelPool(concurrency))
 
 
-def _worker(in_force: InForce, store: Store, execute: Executor, concurrency: int) -> Worker:
+def _worker(in_force: InForce, store: Store, execute: Executor, concurrency: int, pool: KernelPool | None) -> Worker:
     async def tell(result: Mapping[str, Any]) -> None:
         await announce(result, in_force.settings)
+        await act_by_policy(result, in_force.settings, store, worker=socket.gethostname(), pool=pool)
 
     return Worker(store, in_force, execute, tell, concurrency=concurrency)

@@ -173,7 +173,7 @@ def _leak(verdict: Verdict, facts: Facts) -> list[Action]:
                 f"ALTER ROLE {identifier(role)} SET idle_in_transaction_session_timeout = '60s';",
                 undo=f"ALTER ROLE {identifier(role)} RESET idle_in_transaction_session_timeout;",
                 needs="CREATEROLE with ADMIN on the role",
-                targets=[{"role": role}],
+                targets=[{"role": role, "setting": "idle_in_transaction_session_timeout", "to": "60s"}],
                 preconditions=(Precondition(label="holds for new sessions only: end the old ones too", holds=None),),
             )
         )  # fmt: skip

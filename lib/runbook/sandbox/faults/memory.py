@@ -53,7 +53,7 @@ def _procs(group: MemoryCgroup) -> str:
 
 
 @fault("M01", "a subprocess leaks")
-def leaking_subprocess(scene: Scene, *, mb_per_second: int = 24, most_mb: int = 800) -> None:
+def leaking_subprocess(scene: Scene, *, mb_per_second: int = 48, most_mb: int = 1600) -> None:
     """A process takes ever more of the host's memory and gives nothing back."""
     _leaks_are_seen_at_once(scene)
     child = scene.child(hogs.MODULE, {"act": "leak", "mb_per_second": mb_per_second, "most_mb": most_mb})

@@ -37,7 +37,7 @@ COMPOUND_SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "P01+P02": {"P01": {"sessions": 9}, "P02": {"waiters": 10}},
     "Q01+Q02": {},
     "Q08+Q02": {},
-    "M01+M08": {"M01": {"most_mb": 700}, "M08": {"limit_mb": 48}},
+    "M01+M08": {"M01": {"most_mb": 1400}, "M08": {"limit_mb": 48}},
     "K06+K07": {"K06": {"leaked": 50, "maxclients": 60}},
     "D01+D02": {},
     "D01+D07": {},

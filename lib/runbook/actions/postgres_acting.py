@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 from runbook.actions.plan import Refused
@@ -23,8 +23,13 @@ Connection = psycopg.Connection[dict[str, Any]]
 
 
 @contextmanager
-def acting(settings: Settings) -> Iterator[Connection]:
+def acting(settings: Settings, *, database: str | None = None) -> Iterator[Connection]:
     """A connection of the acting role, in autocommit mode.
+
+    Parameters
+    ----------
+    database
+        Another one than the login names: what concerns a database that is full can be done from beside it.
 
     Raises
     ------
@@ -37,8 +42,8 @@ def acting(settings: Settings) -> Iterator[Connection]:
     diagnosing = settings.postgres.dsn
     try:
         connection = psycopg.connect(
-            dsn.get_secret_value(), autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_SECONDS,
-            application_name=APPLICATION_NAME,
+            _named(dsn.get_secret_value(), database), autocommit=True, row_factory=dict_row,
+            connect_timeout=_CONNECT_SECONDS, application_name=APPLICATION_NAME,
         )  # fmt: skip
     except psycopg.Error as error:
         raise Refused(f"the acting login does not get in: {_reason(error)}", remedy="See runbook doctor") from None
@@ -60,6 +65,10 @@ def acting(settings: Settings) -> Iterator[Connection]:
             yield connection
         except psycopg.Error as error:
             raise Refused(f"PostgreSQL refuses: {_reason(error)}", remedy="See what the action needs") from None
+
+
+def _named(dsn: str, database: str | None) -> str:
+    return make_conninfo(dsn, dbname=database) if database else dsn
 
 
 def _user(dsn: str) -> str | None:

@@ -25,6 +25,8 @@ class _OfOne(Kind):
     """What is common: one named thing, a value of it, and the same value put back."""
 
     label: ClassVar[str]
+    #: Which database it is done from; ``None`` = the one of the login.
+    beside: ClassVar[str | None] = None
 
     def value(self, connection: Connection, identity: dict[str, Any]) -> Any:
         """The value now; ``None`` = not set.
@@ -49,7 +51,7 @@ class _OfOne(Kind):
         if len(order.targets) != 1:
             raise Refused("one target at a time is changed", remedy="Choose one of those that are proposed")
         name, identity, after = self.wanted(dict(order.targets[0]))
-        with acting(self.settings) as connection:
+        with acting(self.settings, database=self.beside) as connection:
             before = self.value(connection, identity)
         if before == after:
             raise Refused(f"nothing is left to do: {self.label} of {name} is {after} already")
@@ -76,13 +78,13 @@ class _OfOne(Kind):
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """See :meth:`Kind.holds`."""
         (target,) = plan.draft.targets
-        with acting(self.settings) as connection:
+        with acting(self.settings, database=self.beside) as connection:
             now = self.value(connection, dict(target.identity))
         return now == target.after, f"{self.label} is {now}"
 
     def _set(self, target: Target, *, expected: Any, value: Any) -> Effect:
         identity = dict(target.identity)
-        with acting(self.settings) as connection, connection.transaction():
+        with acting(self.settings, database=self.beside) as connection, connection.transaction():
             now = self.value(connection, identity)
             if now != expected:
                 return Effect(target=target.name, done=False, said=f"it is {now} by now, and was left alone")
@@ -159,4 +161,5 @@ class DatabaseLimit(_Limit):
     """``postgres.raise_database_limit``: how many sessions a database may have."""
 
     kind = "database"
+    beside = "postgres"
     query = "SELECT datconnlimit AS value FROM pg_database WHERE datname = %s"

@@ -82,10 +82,10 @@ def _gone(facts: Facts) -> Face:
 
 
 def is_breached(all_faces: Sequence[Face]) -> bool | None:
-    """Whether any face shows; ``None`` when none does and the oldest waiter is unknown."""
+    """Whether any face shows; ``None`` when none is known to, and one is unknown."""
     if any(face.breached for face in all_faces):
         return True
-    return None if all_faces[0].breached is None else False
+    return None if any(face.breached is None for face in all_faces) else False
 
 
 def shown(all_faces: Sequence[Face]) -> Symptom:

@@ -79,7 +79,7 @@ def test_what_stands_in_the_state_is_what_is_read(simulator: Simulator, systems:
         issues=[
             {"title": "TypeError: x", "count": 812, "users": 77, "first_seen": NOW - timedelta(minutes=9),
              "last_seen": NOW, "substatus": "new", "first_release": "api@9", "frames": ["src/pay.ts:12 in charge"]},
-            {"title": "Old", "count": 3, "first_seen": SINCE, "last_seen": NOW - timedelta(minutes=50)},
+            {"title": "Old", "count": 3, "first_seen": SINCE, "last_seen": NOW - timedelta(minutes=25)},
             {"title": "Long gone", "count": 9999, "first_seen": SINCE, "last_seen": NOW - timedelta(hours=2)},
         ],
     )  # fmt: skip

@@ -17,7 +17,7 @@ from runbook.connectors.shell import Shell
 from runbook.diagnosis.redis.words import kind
 from runbook.result import Reading
 from tests.integration.connectors.redis_servers import RedisProcess, running
-from tests.support import free_port
+from tests.support import free_port, wait_until
 
 HOSTILE = ("'; reboot; --", "$(touch {marker})", "`touch {marker}`", "-e x", "--", "%s", 'a"b\\')
 
@@ -74,9 +74,7 @@ def test_its_own_log_is_read_by_kind_with_how_long_ago(server: RedisProcess) -> 
     client.set("a", "1")
     client.execute_command("BGSAVE")
     log = server.directory / "redis.log"
-    for _ in range(100):
-        if "Background saving error" in log.read_text():
-            break
+    wait_until(lambda: "Background saving error" in log.read_text())
     rows = {row["kind"]: row for row in run("redis_log", "redis.log", str(server.directory)).rows}
     assert 0 <= float(rows["save_failed"]["ago_seconds"]) < 60
     assert "start_stop" in rows

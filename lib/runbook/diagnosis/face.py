@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runbook.result import Symptom
@@ -33,3 +34,10 @@ class Face:
             breached=breached,
             peak=self.value if self.peak is None else self.peak,
         )
+
+
+def is_breached(faces: Sequence[Face]) -> bool | None:
+    """Whether any face is breached; ``None`` when none is known to be, and one is unknown."""
+    if any(face.breached for face in faces):
+        return True
+    return None if any(face.breached is None for face in faces) else False

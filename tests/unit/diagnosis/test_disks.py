@@ -324,10 +324,15 @@ def test_a_read_only_filesystem_that_the_alert_names_is_open_until_it_is_known_w
     assert found(run(machine, mount="/srv/tmp")) == ["D13"]
 
 
-@pytest.mark.parametrize("how", [{"type": "squashfs", "pseudo": True}, {"filesystem": "/dev/loop3"}])
-def test_an_image_that_the_alert_names_is_a_false_alarm(how: dict[str, Any]) -> None:
-    machine = Machine(disks=[disk(), disk("/opt/tools", size=GB, used=GB, read_only=True, **how)])
-    findings = run(machine, mount="/opt/tools")
+def test_an_ordinary_filesystem_in_an_image_that_the_alert_names_and_that_is_read_only_is_left_open() -> None:
+    """Who mounts ext4 read-only may mean it so; who remounted it may have been the kernel."""
+    machine = Machine(disks=[disk(), disk("/data", size=GB, used=0.1 * GB, read_only=True, filesystem="/dev/loop3")])
+    assert run(machine, mount="/data").outcome == "undetermined"
+
+
+def test_an_image_that_the_alert_names_is_a_false_alarm() -> None:
+    tools = disk("/opt/tools", size=GB, used=GB, read_only=True, type="squashfs", pseudo=True)
+    findings = run(Machine(disks=[disk(), tools]), mount="/opt/tools")
     assert (findings.outcome, findings.verdict[0].cause) == ("healthy", "D16")
     assert (findings.symptom.value, findings.symptom.breached) == (100.0, False)
     assert "nobody can write" in findings.symptom.label

@@ -255,6 +255,21 @@ def test_jobs_without_their_hash_are_a_symptom_though_nobody_knows_how_long_they
     assert (findings.symptom.breached, findings.outcome) == (True, "diagnosed")
 
 
+def test_what_was_measured_is_named_before_what_somebody_wrote_into_the_log() -> None:
+    """The application calls others than its jobs do, and logs into the same file."""
+    queue = slow_downstream()
+    queue.log = [{"log": "/srv/app.log", "pattern": "timeout", "count": 9, "sample": "StripeError: ETIMEDOUT"}]
+    details = verdict(run(queue), "Q13").details
+    assert (details["dependency"], details["also"]) == ("Mux", ["Stripe"])
+
+
+def test_a_name_out_of_the_log_alone_is_not_sure() -> None:
+    queue = slow_downstream()
+    queue.calls = {}
+    queue.log = [{"log": "/srv/app.log", "pattern": "timeout", "count": 9, "sample": "StripeError: ETIMEDOUT"}]
+    assert found(run(queue)) == {"Q13": "probable"}
+
+
 # -- what must not be said ---------------------------------------------------------------------------------------------
 
 
@@ -641,6 +656,7 @@ def lost(readings: list[Reading], names: set[str], state: str) -> list[Reading]:
 @example(cause="Q01", names={"queue_active"}, state="timeout")
 @example(cause="Q18", names={"worker_processes"}, state="timeout")
 @example(cause="Q02", names={"queue_state"}, state="unreachable")
+@example(cause="Q17", names={"queue_flow", "disk"}, state="unreachable")
 def test_a_reading_that_is_lost_never_raises_a_cause(cause: str, names: set[str], state: str) -> None:
     queue = healthy() if cause == "Q10" else CASES[cause]()
     whole = diagnose(queue.readings(), {})

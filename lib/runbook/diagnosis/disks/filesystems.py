@@ -82,7 +82,7 @@ class Filesystem:
     @property
     def made_so(self) -> bool:
         """Whether it is an image or a layer, of which nobody expects that it can be written to."""
-        return self.type in FULL_BY_NATURE or self.type == "overlay" or self.device.startswith("/dev/loop")
+        return self.type in FULL_BY_NATURE or self.type == "overlay"
 
     @property
     def reserved(self) -> float | None:

@@ -9,19 +9,13 @@ from runbook.diagnosis.disks import words
 from runbook.diagnosis.disks.facts import Facts
 from runbook.diagnosis.disks.filesystems import Filesystem
 from runbook.diagnosis.face import Face
+from runbook.diagnosis.face import is_breached as is_breached
 from runbook.result import Symptom
 
 
 def faces(facts: Facts) -> list[Face]:
     """Every face, the most telling first."""
     return [_usage(facts), _inodes(facts), _time(facts)]
-
-
-def is_breached(all_faces: list[Face]) -> bool | None:
-    """Whether any face is breached; ``None`` when none is known to be, and one is unknown."""
-    if any(face.breached for face in all_faces):
-        return True
-    return None if any(face.breached is None for face in all_faces) else False
 
 
 def shown(all_faces: list[Face]) -> Symptom:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from runbook.diagnosis.face import Face
+from runbook.diagnosis.face import is_breached as is_breached
 from runbook.diagnosis.health.facts import Facts
 from runbook.diagnosis.health.places import Place
 from runbook.result import Symptom
@@ -16,13 +17,6 @@ from runbook.result import Symptom
 def faces(facts: Facts) -> list[Face]:
     """Every face, the most telling first."""
     return [face(facts) for face in FACES]
-
-
-def is_breached(all_faces: Sequence[Face]) -> bool | None:
-    """Whether any face is breached; ``None`` when none is and one is unknown."""
-    if any(face.breached for face in all_faces):
-        return True
-    return None if any(face.breached is None for face in all_faces) else False
 
 
 def shown(all_faces: Sequence[Face]) -> Symptom:

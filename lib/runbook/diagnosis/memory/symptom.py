@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runbook.diagnosis.face import Face
+from runbook.diagnosis.face import is_breached as is_breached
 from runbook.diagnosis.memory.facts import Facts
 from runbook.diagnosis.memory.places import RESERVED_COMMIT
 from runbook.diagnosis.memory.processes import number
@@ -17,13 +18,6 @@ from runbook.result import Symptom
 def faces(facts: Facts) -> list[Face]:
     """Every face, the most telling first."""
     return [face(facts) for face in FACES]
-
-
-def is_breached(all_faces: list[Face]) -> bool | None:
-    """Whether any face is breached; ``None`` when none is and one of a source that there is could not be read."""
-    if any(face.breached for face in all_faces):
-        return True
-    return None if any(face.breached is None for face in all_faces) else False
 
 
 def shown(all_faces: list[Face]) -> Symptom:

@@ -1,4 +1,4 @@
-"""What the jobs call, and what tells of it that it is slow: their reasons, the log, our own calls, its own runbook."""
+"""What the jobs call, and what tells of it that it is slow: their reasons, our own calls, its own runbook, the log."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 DATABASE = "database"
 PING = "redis_ping"
+LOG = "the log"
 _NAMES: Mapping[str, re.Pattern[str]] = {
     name: re.compile(pattern, re.IGNORECASE)
     for name, pattern in (
         ("Mux", r"\bmux\b|mux\.com"),
         ("Cloudflare Stream", r"cloudflarestream|cloudflare stream|videodelivery\.net|api\.cloudflare\.com"),
-        ("Stripe", r"\bstripe\b"),
+        ("Stripe", r"\bstripe"),
         (DATABASE, r"prisma|postgres|psycopg|\bP(?:10\d\d|20\d\d)\b|\b(?:53300|57014|55P03|40P01|57P0[123])\b|"
                    r"statement timeout|lock timeout|connection pool|\bdatabase\b"),
         ("object storage", r"\bs3\b|amazonaws|r2\.cloudflarestorage|\bbucket\b|SlowDown|RequestTimeout\b|minio"),
@@ -62,15 +63,18 @@ def named_in(texts: Iterable[str]) -> str | None:
 
 
 def names(facts: Facts) -> list[Named]:
-    """Dependencies that are told to be slow, the best told first."""
+    """Dependencies that are told to be slow, the best told first.
+
+    By the jobs themselves, by a measurement, last by the log: who wrote a line of it may not be a job.
+    """
     told = [
         (named_in(str(row.get("reason")) for row in facts.failing_rows or []), "reasons of failed jobs"),
-        (named_in(_logged(facts.readings)), "the worker's log"),
         *slow_calls(facts),
     ]
     finding = database(facts)
     if finding is not None:
         told.append((DATABASE, f"{finding.cause} {finding.name}"))
+    told.append((named_in(_logged(facts.readings)), LOG))
     found_: dict[str, str] = {}
     for name, how in told:
         if name:

@@ -162,8 +162,8 @@ def slow_downstream(facts: Facts) -> Cause:
     """Q13: jobs take far longer than usual, since something that they call is slow.
 
     Gate: jobs run ``slow_factor`` times as long as usual, or fail by time-outs. Clause: what they wait for has a name:
-    in their reasons, in the worker's log, by our own slow call of it, or by the connection runbook's rules. A status
-    page is weak evidence. Source: R9, Q13.
+    in their reasons, by our own slow call of it, or by the connection runbook's rules; the log alone is weak, since
+    others than jobs write into it. A status page is weak evidence. Source: R9, Q13.
     """
     bench, limits = Bench("Q13", facts.readings), facts.limits
     usual, lately = facts.usual_seconds, facts.lately_seconds
@@ -173,6 +173,7 @@ def slow_downstream(facts: Facts) -> Cause:
     gate = _slower(facts, times, lately, timed_out)
     names = downstream.names(facts)
     first = next(iter(names), None)
+    only_logged = first is not None and first.told_by == downstream.LOG
     held = facts.jobs.waiting or 0
     value = f"{len(late_jobs)} time-outs" if timed_out else None if times is None else f"{times:.1f} times"
     finding = downstream.database(facts)
@@ -190,11 +191,16 @@ def slow_downstream(facts: Facts) -> Cause:
                         otherwise="refutes",
                         rests_on=(COMPLETED, FAILED, BEFORE, ACTIVE), reason=facts.jobs.absent),
         clauses=(
-            bench.fact("named", "what they wait for has a name", (first is not None) if gate is not None else None,
+            bench.fact("named", "what they wait for has a name",
+                       None if gate is None or only_logged else first is not None,
                        value=f"{first.name}: {first.told_by}" if first else None,
-                       rests_on=(FAILED, "queue_log", *downstream.CALLS)),
+                       rests_on=(FAILED, *downstream.CALLS),
+                       reason="only the log names it, into which others write as well" if only_logged else ""),
         ),
-        hints=_status(facts, bench, first.name if gate and first else ""),
+        hints=(
+            *_logged(bench, first if gate and only_logged else None),
+            *_status(facts, bench, first.name if gate and first else ""),
+        ),
         share=facts.share(held + len(late_jobs)) if gate else 0.0,
         details=details if gate else {},
     )  # fmt: skip
@@ -208,6 +214,13 @@ def _slower(facts: Facts, times: float | None, lately: float | None, timed_out: 
         calm = facts.late is False and facts.fails is False and not facts.held
         return False if calm or _works(facts) is False else None
     return times >= facts.limits.slow_factor and (lately or 0.0) >= 0.5
+
+
+def _logged(bench: Bench, named: downstream.Named | None) -> tuple[Evidence, ...]:
+    if named is None:
+        return ()
+    return (bench.fact("logged", "the log names what is slow", True, value=named.name, rests_on=("queue_log",),
+                       weight=WEAK),)  # fmt: skip
 
 
 def _status(facts: Facts, bench: Bench, name: str) -> tuple[Evidence, ...]:

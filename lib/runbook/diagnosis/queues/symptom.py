@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runbook.diagnosis.face import Face
+from runbook.diagnosis.face import is_breached as is_breached
 from runbook.diagnosis.queues.facts import Facts, percentile
 from runbook.diagnosis.readings import number
 from runbook.result import Symptom
@@ -79,13 +80,6 @@ def _orphans(facts: Facts, limit: float) -> Face:
 def _gone(facts: Facts) -> Face:
     known = facts.gone is not None and facts.jobs.looks
     return _face("jobs to be run whose hash is gone", float(len(facts.gone or [])) if known else None, 1, "jobs")
-
-
-def is_breached(all_faces: Sequence[Face]) -> bool | None:
-    """Whether any face shows; ``None`` when none does and the oldest waiter is unknown."""
-    if any(face.breached for face in all_faces):
-        return True
-    return None if all_faces[0].breached is None else False
 
 
 def shown(all_faces: Sequence[Face]) -> Symptom:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runbook.diagnosis.face import Face
+from runbook.diagnosis.face import is_breached as is_breached
 from runbook.diagnosis.redis.facts import HEALTH, LOG, TROUBLE, Facts
 from runbook.result import Symptom
 
@@ -12,13 +13,6 @@ from runbook.result import Symptom
 def faces(facts: Facts) -> list[Face]:
     """Every face, the most telling first; those that there is nothing to ask for are left out, the first one never."""
     return [face for make in FACES if (face := make(facts)) is not None]
-
-
-def is_breached(all_faces: list[Face]) -> bool | None:
-    """Whether any face is breached; ``None`` when none is and one is unknown."""
-    if any(face.breached for face in all_faces):
-        return True
-    return None if any(face.breached is None for face in all_faces) else False
 
 
 def shown(all_faces: list[Face]) -> Symptom:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runbook.diagnosis.face import Face
+from runbook.diagnosis.face import is_breached as is_breached
 from runbook.diagnosis.uploads.facts import NOT_OURS, Facts
 from runbook.result import Symptom
 
@@ -17,13 +18,6 @@ PEAK_PERCENT = 50.0
 def faces(facts: Facts) -> list[Face]:
     """Every face, the most telling first."""
     return [face(facts) for face in FACES]
-
-
-def is_breached(all_faces: list[Face]) -> bool | None:
-    """Whether any face is breached; ``None`` when none is, and the rows or another source that there is are unknown."""
-    if any(face.breached for face in all_faces):
-        return True
-    return None if any(face.breached is None for face in all_faces) else False
 
 
 def shown(all_faces: list[Face]) -> Symptom:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runbook.sandbox.sandbox import Sandbox
 
 Snapshot = Mapping[str, frozenset[str]]
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 OTHER_REDIS = "other-redis"
 """Directory of the Redis that a fault starts for itself."""
 

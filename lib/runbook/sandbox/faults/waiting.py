@@ -189,7 +189,7 @@ def slow_downstream(scene: Scene) -> None:
     scene.production.jobs("wait", 12)
     scene.production.stop_uploads()
     backlog.set_back("wait", 11)
-    scene.name("Q13", "Mux")
+    scene.name("Q13", "Mux: our own call took")
 
 
 @fault("Q14", "Redis is full and refuses writes", scaled=QUICK)

@@ -75,12 +75,12 @@ class Retry(Kind):
 
     def _target(self, job_id: str, job: Mapping[str, Any], state: Mapping[str, Any]) -> Target:
         queue = self.settings.queue
-        at, reason = iso(_milliseconds(job)), job["failedReason"]
+        said = f"job {job_id} ({job['name']}) failed at {iso(_milliseconds(job))}: {job['failedReason']}"
         return Target(
             name=f"{queue.name}/{job_id}",
             identity={"prefix": queue.prefix, "queue": queue.name, "version": state["version"], "job_id": job_id,
                       "finished_on": job["finishedOn"], "reason_sha256": _sealed(job["failedReason"])},
-            shown=Redactor(self.settings.secrets()).text(f"job {job_id} ({job['name']}) failed at {at}: {reason}")[:400],
+            shown=Redactor(self.settings.secrets()).text(said)[:400],
             change="it waits again, and runs when its turn comes",
         )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """Bringing rows of ``content`` to where their videos are, row by row, and back.
 
 The provider is asked again for every plan; a row is changed only while its status and the moment of its last change are
-what the plan says, compared in the statement. Nothing but these two columns is written. Source: reference fault model,
-R3 (V10, V14).
+what the plan says, compared in the statement. All rows are written in one transaction, and nothing of them but these
+two columns. Source: reference fault model, R3 (V10, V14).
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Resync(Kind):
 
     def apply(self, plan: Plan) -> list[Effect]:
         """See :meth:`Kind.apply`."""
-        with acting(self.settings) as connection:
+        with acting(self.settings) as connection, connection.transaction():
             return [_set(connection, target, target.before, target.after) for target in plan.draft.targets]
 
     def undo(self, plan: Plan, effects: Sequence[Effect]) -> list[Effect]:
         """See :meth:`Kind.undo`."""
-        with acting(self.settings) as connection:
+        with acting(self.settings) as connection, connection.transaction():
             return [_set(connection, target, target.after, target.before) for target in plan.draft.targets]
 
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:

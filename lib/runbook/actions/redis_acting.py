@@ -91,9 +91,14 @@ def asked(session: Session, commands: Sequence[Command]) -> list[Any]:
     Raises
     ------
     Refused
-        One of them was refused.
+        One of them was refused, or the connection broke.
     """
-    answers = session.batch(commands)
+    import redis
+
+    try:
+        answers = session.batch(commands)
+    except redis.RedisError as error:
+        raise Refused(f"Redis refuses: {reason(error)}") from None
     for command, answer in zip(commands, answers, strict=True):
         if isinstance(answer, Exception):
             raise Refused(f"Redis refuses {command[0]}: {reason(answer)}", remedy="See what the action needs")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook.actions.kinds import Kind
+from runbook.actions.one_by_one import one_by_one
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.actions.redis_acting import acting, asked, place, shared_login
 from runbook.connectors.redis_session import Command, Session
@@ -44,7 +45,7 @@ class KillClient(Kind):
             if why or client is None:
                 left.append(f"client {number}: {why}")
             else:
-                targets.append(_target(client))
+                targets.append(_target(client, place(self.settings)))
         if not targets:
             raise Refused("nothing is left to do: " + "; ".join(left or ["no client was named"]))
         return Draft(
@@ -58,7 +59,7 @@ class KillClient(Kind):
     def apply(self, plan: Plan) -> list[Effect]:
         """See :meth:`Kind.apply`."""
         with acting(self.settings) as session:
-            return [_closed(session, target) for target in plan.draft.targets]
+            return one_by_one(plan.draft.targets, lambda target: _closed(session, target))
 
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """See :meth:`Kind.holds`."""
@@ -102,11 +103,11 @@ def _another(client: Client | None, target: Mapping[str, Any]) -> str:
     return "it has done something since" if idle is not None and int(client.get("idle") or 0) < int(idle) else ""
 
 
-def _target(client: Client) -> Target:
+def _target(client: Client, server: str) -> Target:
     quiet = datetime.fromtimestamp(client["quiet_since"], UTC)
     name = client.get("name") or ""
     return Target(
-        name=str(client["id"]),
+        name=f"{server}#{client['id']}",
         identity={"id": int(client["id"]), "addr": client.get("addr"), "name": name, "quiet_since": quiet.isoformat()},
         shown=f"client {client['id']}, {name or NO_NAME} at {client.get('addr')}, idle for {client.get('idle')} s",
         change="its connection is closed",

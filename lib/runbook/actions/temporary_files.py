@@ -14,6 +14,7 @@ from typing import Any
 
 from runbook.actions.host_acting import known_host, on_host, rows_of
 from runbook.actions.kinds import Kind
+from runbook.actions.one_by_one import one_by_one
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.result import Precondition
 
@@ -52,7 +53,7 @@ class Delete(Kind):
 
     def apply(self, plan: Plan) -> list[Effect]:
         """See :meth:`Kind.apply`."""
-        return [self._deleted(target) for target in plan.draft.targets]
+        return one_by_one(plan.draft.targets, self._deleted)
 
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """See :meth:`Kind.holds`."""

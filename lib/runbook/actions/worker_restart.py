@@ -76,13 +76,13 @@ class Restart(Kind):
             return [Effect(target=target.name, done=False, said="a worker is there by now, and nothing was started")]
         try:
             output = on_host(host, RESTART, [*same, *identity["argv"]], limit_seconds=RESTART_SECONDS)
-        except Refused as error:
-            return [self._half_done(target, str(error), drained)]
+        except Refused as error:  # it may have been sent, and go on
+            said = f"not known to be done: {self._told(str(error))}; {drained}"
+            return [Effect(target=target.name, done=True, said=said)]
         if output.status == MOVED and output.out.startswith(b"another process"):
             return [Effect(target=target.name, done=False, said="it is another process by now, and was left alone")]
         if output.status != 0:
-            said = f"exit status {output.status}: {first_line(output.err)}"
-            return [self._half_done(target, said, drained)]
+            return [self._failed(target, f"exit status {output.status}: {first_line(output.err)}", drained)]
         return [Effect(target=target.name, done=True, said=f"the command was run; {drained}")]
 
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
@@ -124,15 +124,20 @@ class Restart(Kind):
             undo="irreversible: a job that was running begins again",
         )  # fmt: skip
 
-    def _half_done(self, target: Target, why: str, drained: str) -> Effect:
+    def _failed(self, target: Target, why: str, drained: str) -> Effect:
         """What a command that failed has done, as far as its host tells."""
         identity = target.identity
-        there = _workers(self.settings, str(identity["host"]))
+        try:
+            there = _workers(self.settings, str(identity["host"]))
+        except Refused as error:
+            return Effect(target=target.name, done=True, said=f"{self._told(why)}; what it did is not known: {error}")
         same = identity["pid"] is not None and (there.get(identity["pid"]) or {}).get("started") == identity["started"]
         nothing = same or (identity["pid"] is None and not there)
-        told = Redactor(self.settings.secrets()).text(why)
-        said = f"{told}; {'nothing has changed' if nothing else f'the old process is gone; {drained}'}"
-        return Effect(target=target.name, done=not nothing, said=said)
+        became = "nothing has changed" if nothing else f"the old process is gone; {drained}"
+        return Effect(target=target.name, done=not nothing, said=f"{self._told(why)}; {became}")
+
+    def _told(self, text: str) -> str:
+        return Redactor(self.settings.secrets()).text(text)
 
 
 def _workers(settings: Settings, host: str) -> dict[int, dict[str, Any]]:

@@ -104,6 +104,20 @@ def test_a_row_that_was_written_between_plan_and_apply_stays_as_it_is(desk: Desk
     assert events[-1] == "refused"
 
 
+def test_a_row_that_somebody_holds_keeps_all_of_them_from_being_written(desk: Desk, patient: Sandbox) -> None:
+    asked = order(RESYNC, [seen(patient, row) for row in LOST])
+
+    async def steps(desk: Desk) -> None:
+        await desk.approved(asked)
+        with psycopg.connect(patient.dsn("web")) as holder:
+            holder.execute("SELECT FROM content WHERE id = %s FOR UPDATE", (LOST[1],))
+            await desk.acting.apply(asked, ME)
+
+    with pytest.raises(Refused, match="lock"):
+        desk.do(steps)
+    assert [stored(patient, row)[0] for row in LOST] == ["PROCESSING"] * 2
+
+
 def test_a_row_that_was_written_since_is_not_put_back(desk: Desk, patient: Sandbox) -> None:
     asked = order(RESYNC, [seen(patient, row) for row in LOST])
 

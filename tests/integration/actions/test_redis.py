@@ -162,7 +162,7 @@ def test_an_idle_client_is_closed_and_another_of_its_name_is_not(desk: Desk, ser
             return await desk.applied(asked), await desk.acting.verify(asked, ME)
 
         (effect,), verified = desk.do(steps)
-        assert (effect.done, effect.target) == (True, str(target["id"]))
+        assert (effect.done, effect.target) == (True, f"127.0.0.1:{server.port}#{target['id']}")
         assert (verified["verdict"], verified["holds"]) == ("fixed", True)
         assert not connected(server, target["id"])
         assert connected(server, unhurt)
@@ -248,6 +248,30 @@ def test_a_replica_and_its_masters_side_are_never_closed(
         desk.plain["redis"] = {"url": replica.url(), "action_url": replica.url()}
         target = {"id": int(master["id"]), "addr": master["addr"], "name": master["name"], "idle_seconds": 0}
         refused(desk, order(CLIENT, [target]), "its master")
+
+
+def test_what_was_closed_before_the_server_refused_is_told(desk: Desk, server: RedisProcess) -> None:
+    with client_of(server) as first, client_of(server) as second, client_of(server) as third:
+        targets = [seen(server, one) for one in (first, second, third)]
+        with server.client() as admin:
+            admin.execute_command("ACL", "SETUSER", "act", "on", ">act-secret", "+@all", "~*")
+        desk.plain["redis"]["action_url"] = server.url("act:act-secret")
+        from runbook.actions import redis_clients
+
+        closed, calls = redis_clients._closed, iter(range(3))
+
+        def one_at_a_time(session: Any, target: Any) -> Any:
+            if next(calls) == 1:
+                with server.client() as admin:
+                    admin.execute_command("ACL", "SETUSER", "act", "-client")
+            return closed(session, target)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(redis_clients, "_closed", one_at_a_time)
+            effects = desk.do(lambda desk: desk.applied(order(CLIENT, targets)))
+        assert [effect.done for effect in effects] == [True, False, False]
+        assert ["not known to be done" in effects[1].said, effects[2].said] == [True, "not tried"]
+        assert third.ping()
 
 
 def test_eleven_clients_are_too_many(desk: Desk, server: RedisProcess) -> None:

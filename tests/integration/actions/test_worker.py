@@ -190,6 +190,23 @@ def test_a_command_that_fails_has_changed_nothing(desk: Desk, works: Works, host
     assert works.pids() == [pid]
 
 
+def test_a_command_that_takes_too_long_goes_on_and_is_verified(
+    desk: Desk, works: Works, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_restart, "RESTART_SECONDS", 1.0)
+    pid = works.start()
+    script = works.write("slow.sh", f"sleep 3\n{STOP_AND_START}{START}")
+    desk.plain["workers"]["restart"] = ["/bin/sh", script, "{pid}"]
+    asked = order(RESTART, [seen(host, pid)])
+
+    async def steps(desk: Desk) -> Any:
+        return await desk.applied(asked), await desk.acting.verify(asked, ME)
+
+    (effect,), verified = desk.do(steps)
+    assert (effect.done, "not known to be done" in effect.said, verified["holds"]) == (True, True, True)
+    assert works.started[0].wait(5) == 0
+
+
 def test_a_new_worker_that_does_not_come_is_told(desk: Desk, works: Works, host: str) -> None:
     pid = works.start()
     desk.plain["workers"]["restart"] = ["/bin/sh", works.write("stop.sh", STOP_AND_START), "{pid}"]

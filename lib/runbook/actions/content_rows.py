@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from runbook.actions.kinds import Kind
+from runbook.actions.looking import context
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.actions.postgres_acting import Connection, acting
-from runbook.connectors.base import Context
 from runbook.connectors.mux import Mux
 from runbook.connectors.stream import Stream
 from runbook.result import Precondition, Reading
@@ -123,8 +123,8 @@ def _ready(settings: Settings, targets: Sequence[Mapping[str, Any]]) -> dict[tup
 
 def _videos(settings: Settings, provider: str, since: datetime) -> Reading:
     if provider == "mux":
-        return Mux(Context(), settings.mux).assets(since)
-    return Stream(Context(), settings.cloudflare).videos(since)
+        return Mux(context(settings), settings.mux).assets(since)
+    return Stream(context(settings), settings.cloudflare).videos(since)
 
 
 def _earliest(created: Sequence[str]) -> datetime:

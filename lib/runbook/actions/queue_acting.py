@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runbook.actions.looking import context
 from runbook.actions.plan import Refused
 from runbook.actions.redis_acting import CLIENT_NAME, acting_url, reason
-from runbook.connectors.base import Context
 from runbook.connectors.bullmq import BullQueue
 from runbook.result import Reading
 
@@ -99,7 +99,7 @@ def state_of(settings: Settings) -> dict[str, Any]:
     """
     if not settings.queue.name:
         raise Refused("queue.name is not set")
-    reading: Reading = BullQueue(Context(), acting_url(settings), settings.queue).state()
+    reading: Reading = BullQueue(context(settings), acting_url(settings), settings.queue).state()
     if not reading.known or not reading.rows:
         raise Refused(f"the queue cannot be read: {reading.reason}", remedy="See redis.action_url")
     state: dict[str, Any] = reading.rows[0]

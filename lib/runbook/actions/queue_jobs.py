@@ -12,12 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from runbook.actions.kinds import Kind
+from runbook.actions.looking import redactor
 from runbook.actions.plan import MAX_TARGETS, Draft, Effect, Order, Plan, Refused, Target
 from runbook.actions.queue_acting import Hands, on_queue, state_of
 from runbook.actions.redis_acting import reason as said_by
 from runbook.actions.redis_acting import shared_login
 from runbook.connectors.bullmq_rows import iso
-from runbook.redaction import Redactor
 from runbook.result import Precondition
 
 FIELDS = ("failedReason", "finishedOn", "name", "opts")
@@ -80,7 +80,7 @@ class Retry(Kind):
             name=f"{queue.name}/{job_id}",
             identity={"prefix": queue.prefix, "queue": queue.name, "version": state["version"], "job_id": job_id,
                       "finished_on": job["finishedOn"], "reason_sha256": _sealed(job["failedReason"])},
-            shown=Redactor(self.settings.secrets()).text(said)[:400],
+            shown=redactor(self.settings).text(said)[:400],
             change="it waits again, and runs when its turn comes",
         )  # fmt: skip
 

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from runbook.actions.host_acting import first_line, known_host, on_host, rows_of
 from runbook.actions.kinds import Kind
+from runbook.actions.looking import context, redactor
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
-from runbook.connectors.base import Context
 from runbook.connectors.bullmq import BullQueue
 from runbook.connectors.host import Host
-from runbook.redaction import Redactor
 from runbook.result import Precondition
 from runbook.settings import Workers
 
@@ -137,14 +136,13 @@ class Restart(Kind):
         return Effect(target=target.name, done=not nothing, said=f"{self._told(why)}; {became}")
 
     def _told(self, text: str) -> str:
-        return Redactor(self.settings.secrets()).text(text)
+        return redactor(self.settings).text(text)
 
 
 def _workers(settings: Settings, host: str) -> dict[int, dict[str, Any]]:
     """The workers' processes on a host, by number, with their exact start."""
     section = Workers(hosts=[host], process_pattern=settings.workers.process_pattern)
-    context = Context(redactor=Redactor(settings.secrets()))
-    reading = Host(context, section, proc=PROC).worker_processes()
+    reading = Host(context(settings), section, proc=PROC).worker_processes()
     if not reading.known:
         raise Refused(f"{host}: {reading.reason}", remedy="See runbook doctor")
     rows = {int(row["pid"]): row for row in reading.rows if row.get("pid") and not str(row["state"]).startswith("Z")}
@@ -195,7 +193,7 @@ def _argv(configured: Sequence[str], host: str, pid: int | None) -> list[str]:
 def _active(settings: Settings, stuck: Sequence[str]) -> list[str] | None:
     """Jobs under way in good hands, whoever holds them; ``None`` when nobody can tell."""
     url = settings.redis.url.get_secret_value() if settings.redis.url else None
-    reading = BullQueue(Context(), url, settings.queue).active()
+    reading = BullQueue(context(settings), url, settings.queue).active()
     if not reading.known:
         return None
     return [str(row["id"]) for row in reading.rows if row.get("has_lock") and str(row["id"]) not in stuck]

@@ -166,6 +166,19 @@ def test_the_provider_is_asked_again(desk: Desk, patient: Sandbox) -> None:
     assert stored(patient, LOST[0])[0] == "PROCESSING"
 
 
+def test_cloudflare_stream_is_asked_as_well(desk: Desk, patient: Sandbox) -> None:
+    video = {"uid": "a" * 32, "state": "ready", "created": MADE.isoformat(), "name": LOST[0]}
+    asked = order(RESYNC, [seen(patient, LOST[0], provider="stream", video_id="a" * 32)])
+    patient.vendors.change("stream", videos=[video | {"state": "inprogress"}])
+    try:
+        refused(desk, asked, "Cloudflare Stream does not say that its video is ready")
+        patient.vendors.change("stream", videos=[video])
+        (effect,) = desk.do(lambda desk: desk.applied(asked))
+    finally:
+        patient.vendors.reset("stream")
+    assert (effect.done, stored(patient, LOST[0])[0]) == (True, "READY")
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [

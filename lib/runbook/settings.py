@@ -100,6 +100,8 @@ class Postgres(_Section):
 
 class Redis(_Section):
     url: Secret = None
+    #: The login that acts, at the same server; no kernel is given it.
+    action_url: Secret = None
 
 
 class Queue(_Section):
@@ -288,6 +290,7 @@ class Settings(BaseSettings):
         for section in ("store", "archive", "server", "routes", "services", "discord", "pagerduty", "actions"):
             plain.pop(section, None)
         plain["postgres"].pop("action_dsn", None)
+        plain["redis"].pop("action_url", None)
         return plain
 
     def secrets(self) -> list[str]:

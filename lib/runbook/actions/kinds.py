@@ -73,6 +73,15 @@ KINDS: Mapping[str, str] = {
     "postgres.set_role_timeout": "runbook.actions.postgres_settings:RoleSetting",
     "postgres.raise_role_limit": "runbook.actions.postgres_settings:RoleLimit",
     "postgres.raise_database_limit": "runbook.actions.postgres_settings:DatabaseLimit",
+    "redis.script_kill": "runbook.actions.redis_script:KillScript",
+    "redis.kill_client": "runbook.actions.redis_clients:KillClient",
+    "redis.raise_maxclients": "runbook.actions.redis_clients:RaiseMaxclients",
+    "queue.retry": "runbook.actions.queue_jobs:Retry",
+    "queue.pause": "runbook.actions.queue_pause:Pause",
+    "queue.resume": "runbook.actions.queue_pause:Resume",
+    "worker.restart": "runbook.actions.worker_restart:Restart",
+    "files.delete_temporary": "runbook.actions.temporary_files:Delete",
+    "content.resync": "runbook.actions.content_rows:Resync",
 }
 """Kinds that can be applied, by name; every other proposal is for a person's own hands."""
 

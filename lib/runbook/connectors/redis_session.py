@@ -97,9 +97,19 @@ def _place(url: str) -> str:
 
 
 class Session:
-    """One connection. Commands go out in batches, each batch one round trip; ``errors`` counts what is refused."""
+    """One connection. Commands go out in batches, each batch one round trip; ``errors`` counts what is refused.
 
-    def __init__(self, url: str, errors: Counter[str] | None = None, answer_seconds: float = LIMIT_SECONDS - 1) -> None:
+    ``name`` is how the server lists it among its clients.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        errors: Counter[str] | None = None,
+        answer_seconds: float = LIMIT_SECONDS - 1,
+        *,
+        name: str = CLIENT_NAME,
+    ) -> None:
         import redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
@@ -115,6 +125,7 @@ class Session:
             **_unannounced(),
         )
         self.round_trips = 0
+        self._name = name
         self._errors = errors if errors is not None else Counter()
 
     def __enter__(self) -> Session:
@@ -137,7 +148,7 @@ class Session:
             return []
         pipeline: Any = self._redis.pipeline(transaction=False)
         # Said here and not at connect time, where a user who may not name itself would get no connection at all.
-        naming: list[Command] = [("CLIENT SETNAME", CLIENT_NAME)] if not self.round_trips else []
+        naming: list[Command] = [("CLIENT SETNAME", self._name)] if not self.round_trips else []
         for command in [*naming, *commands]:
             pipeline.execute_command(*command)
         self.round_trips += 1

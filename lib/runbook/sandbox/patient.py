@@ -76,6 +76,7 @@ _CONTENT = (
     "ALTER TABLE content OWNER TO app_owner",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON content TO web, worker",
     "GRANT SELECT ON content TO monitor, oncall, reserve",
+    """GRANT UPDATE (status, "updatedAt") ON content TO oncall""",
     "CREATE TABLE plays (id bigint PRIMARY KEY, content_id text NOT NULL, reference text NOT NULL)",
     f"INSERT INTO plays {PLAYS}",
     f"CREATE INDEX {PLAYS_INDEX}",

@@ -165,7 +165,7 @@ class Stack:
         front = self.front_url(state)
         key = state["storage"]["keys"]["runbook"]
         return {
-            "redis": {"url": self.redis_url(state)},
+            "redis": {"url": self.redis_url(state), "action_url": self.redis_url(state)},
             "queue": {"name": QUEUE, "prefix": PREFIX},
             "s3": {
                 "endpoint_url": self.storage_url(state),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -561,6 +562,21 @@ def test_a_resume_asks_who_paused_it_since_nobody_knows() -> None:
     assert resume is not None
     assert [p.holds for p in resume.preconditions] == [None, True]
     assert resume.undo == "await queue.pause()"
+    assert (resume.targets[0]["queue"], resume.targets[0]["prefix"]) == ("media", "bull")
+
+
+def test_what_is_restarted_is_a_process_by_its_start_the_stopped_one_first() -> None:
+    queue = hung()
+    queue.processes = [
+        {"host": "local", "pid": 7, "state": "Sl", "age_seconds": 900, "command": "node worker.js"},
+        {"host": "w2", "pid": 8, "state": "Tl", "age_seconds": 60, "command": "node worker.js"},
+        {"host": "w2", "pid": 9, "state": "Z", "age_seconds": 60, "command": "node worker.js"},
+    ]
+    restart = action(run(queue), "worker.restart")
+    assert restart is not None
+    found_there = [(t["host"], t["pid"], datetime.fromisoformat(t["started_at"])) for t in restart.targets]
+    assert found_there == [("w2", 8, datetime.fromisoformat(ago(60))), ("local", 7, datetime.fromisoformat(ago(900)))]
+    assert restart.targets[0]["job_ids"] == [row["id"] for row in queue.active]
 
 
 def test_retries_are_of_one_reason_the_oldest_first_and_fifty_at_most() -> None:

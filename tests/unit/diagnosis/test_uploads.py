@@ -544,10 +544,21 @@ def test_rows_whose_video_is_ready_are_named_for_a_lost_webhook() -> None:
     details = verdict(findings, "V10").details
     assert details["rows"] == 7
     assert details["provider"] == ["Mux"]
-    resync = action(findings, "app.resync_rows")
+    resync = action(findings, "content.resync")
     assert resync is not None
     assert len(resync.targets) == 7
     assert "status = 'READY'" in resync.by_hand
+    first = resync.targets[0]
+    assert (first["status"], first["to"], first["provider"]) == ("PROCESSING", "READY", "mux")
+    video = next(v for v in pipeline.videos if v["id"] == first["video_id"])
+    assert video["created_at"] == first["video_created_at"]
+
+
+def test_a_row_that_no_video_speaks_for_names_none() -> None:
+    """Its job is done, and that is all: nobody can look again whether it is."""
+    resync = action(run(row_not_written()), "content.resync")
+    assert resync is not None
+    assert not any("video_id" in target for target in resync.targets)
 
 
 def test_a_job_that_is_still_busy_has_lost_no_webhook() -> None:
@@ -612,6 +623,7 @@ def test_rows_that_wait_for_a_worker_are_no_denied_bucket() -> None:
     restart = action(findings, "worker.restart")
     assert restart is not None
     assert restart.by_hand == "systemctl restart worker"
+    assert [target["pid"] for target in restart.targets] == [None]
 
 
 def test_a_paused_queue_is_resumed_and_not_restarted() -> None:
@@ -798,7 +810,7 @@ def test_a_hostile_name_stays_data_in_what_is_copied() -> None:
     for row, video in zip(pipeline.rows[-7:], pipeline.videos[-7:], strict=True):
         row["id"] = f"{hostile}{row['id']}"
         video["reference"] = row["id"]
-    resync = action(run(pipeline), "app.resync_rows")
+    resync = action(run(pipeline), "content.resync")
     assert resync is not None
     assert "('''; drop table content; --upload" in resync.by_hand
 

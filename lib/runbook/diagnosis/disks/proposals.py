@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from runbook.diagnosis.disks import words
@@ -249,7 +250,7 @@ def _left(verdict: Verdict, facts: Facts) -> list[Action]:
             "D09", "files.delete_temporary", f"Delete {len(allowed)} temporary files that were left over",
             f"# on {verdict.details.get('host')}; each is looked at again: no link, no holder, still old\n{commands}",
             undo="irreversible; what is in the bucket is not touched", needs="owner of the workers",
-            targets=[{"host": verdict.details.get("host"), "path": p} for p in allowed],
+            targets=[_temporary(facts, str(verdict.details.get("host")), p) for p in allowed],
             preconditions=(
                 Precondition(label="below a configured temporary directory", holds=True, value=list(tmp)),
                 Precondition(label=f"older than {hours:g} h, and nobody has them open", holds=True),
@@ -257,6 +258,17 @@ def _left(verdict: Verdict, facts: Facts) -> list[Action]:
             ),
         )
     ]  # fmt: skip
+
+
+def _temporary(facts: Facts, host: str, path: str) -> dict[str, Any]:
+    """A file as a target: its size on the disk, and when it was written, by its age at the moment of the look."""
+    target: dict[str, Any] = {"host": host, "path": path}
+    file = next((f for f in facts.files.all if (f.host, f.path) == (host, path)), None)
+    measured = facts.readings.measured_at(("old_files",))
+    if file is None or file.age_hours is None or not measured:
+        return target
+    written = datetime.fromisoformat(measured) - timedelta(hours=file.age_hours)
+    return target | {"bytes": int(file.bytes), "modified_at": written.isoformat(timespec="seconds")}
 
 
 def _images(verdict: Verdict, facts: Facts) -> list[Action]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runbook.diagnosis.memory.facts import Facts
+from runbook.diagnosis.queues import remedies
 from runbook.diagnosis.verdict import found
 from runbook.result import Action, Precondition, Verdict
 
@@ -100,9 +101,7 @@ def _fewer(verdict: Verdict, facts: Facts) -> list[Action]:
 
 def _pause(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
-        _action(verdict.cause, "queue.pause", "Take no new jobs until those under way have ended",
-                "// in a Node shell of the worker, with the application's own bullmq\nawait queue.pause()",
-                undo="await queue.resume()", needs="write access to the queue's Redis"),
+        remedies.pause(verdict.cause, "Take no new jobs until those under way have ended", {}),
         *_fewer(verdict, facts),
     ]  # fmt: skip
 

@@ -10,11 +10,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from runbook.diagnosis.queues.jobs import Jobs
-from runbook.result import Action, Precondition
+from runbook.diagnosis.queues.jobs import Jobs, moment
+from runbook.diagnosis.readings import number
+from runbook.result import Action, Precondition, Reading
 
+PROCESSES = "worker_processes"
+STOPPED = ("T", "D")
+"""States of a process that does nothing for anybody."""
 MAX_RETRIES = 50
 MAX_TARGETS = 10
 WRITES = "write access to the queue's Redis"
@@ -75,7 +80,7 @@ def resume(cause: str, state: Mapping[str, Any], not_before: str | None = None) 
     return action(
         cause, "queue.resume", f"Resume queue {state.get('queue')}", f"{with_library(state)}await queue.resume()",
         undo="await queue.pause()", needs=WRITES,
-        targets=[{"queue": state.get("queue"), "waiting": state.get("waiting")}],
+        targets=[{"queue": state.get("queue"), "prefix": state.get("prefix"), "waiting": state.get("waiting")}],
         preconditions=(
             Precondition(label="nobody paused it on purpose within the hour (Redis does not keep who, or when: ask)",
                          holds=None, value=f"paused after {not_before}" if not_before else None),
@@ -84,21 +89,60 @@ def resume(cause: str, state: Mapping[str, Any], not_before: str | None = None) 
     )  # fmt: skip
 
 
+def pause(cause: str, title: str, state: Mapping[str, Any]) -> Action:
+    """Pause a queue, so that no worker takes another job; of a queue that was not looked at nothing is known."""
+    known = {key: state[key] for key in ("queue", "prefix", "waiting") if state.get(key) is not None}
+    return action(
+        cause, "queue.pause", title,
+        "// in a Node shell of the worker, with the application's own bullmq\nawait queue.pause()",
+        undo="await queue.resume()", needs=WRITES, targets=[known] if known else [],
+        preconditions=(version_known(state),) if known else (),
+    )  # fmt: skip
+
+
 def restart(cause: str, jobs: Jobs, *, after: Sequence[Precondition] = ()) -> Action:
     """Restart the worker, what runs well let finish first; ``workers.restart`` says how."""
     argv = [str(row.get("word")) for row in jobs.readings.rows("worker_restart") or []]
-    held = jobs.unlocked or jobs.hung or []
     return action(
         cause, "worker.restart", "Restart the worker; BullMQ gives its stalled jobs back by itself",
         shlex.join(argv) if argv else "# workers.restart is not set: e.g. systemctl restart the worker's unit",
         undo="irreversible: a job that was running begins again",
-        needs="shell on the worker's host", targets=[{"job_id": job.get("id")} for job in held[:MAX_TARGETS]],
+        needs="shell on the worker's host", targets=workers(jobs),
         preconditions=(
             Precondition(label="jobs that run well are let finish first (SIGTERM, not SIGKILL)", holds=None),
             Precondition(label="never move stalled jobs by hand", holds=None),
             *after,
         ),
     )  # fmt: skip
+
+
+def workers(jobs: Jobs) -> list[dict[str, Any]]:
+    """The workers' processes, with the jobs that hang; those stopped or waiting for a disk first, then the oldest.
+
+    Of a worker whose process is gone, where it ran: the host, where there is but one. Else only the jobs are told.
+    """
+    held = [job.get("id") for job in (jobs.unlocked or jobs.hung or [])[:MAX_TARGETS]]
+    reading = jobs.readings.last(PROCESSES)
+    if reading is None or not reading.known:
+        return [{"job_id": job} for job in held]
+    there = [row for row in reading.rows if row.get("pid") and not str(row.get("state")).startswith("Z")]
+    there.sort(key=lambda row: (str(row.get("state"))[:1] not in STOPPED, -number(row, "age_seconds"), str(row["pid"])))
+    if not there:
+        hosts = [host for host in reading.target.split(", ") if host and " " not in host]
+        return [{"host": hosts[0], "pid": None, "job_ids": held}] if len(hosts) == 1 else [{"job_id": j} for j in held]
+    return [
+        {"host": row.get("host"), "pid": int(row["pid"]), "started_at": _began(reading, row),
+         "command": str(row.get("command"))[:200], "job_ids": held}
+        for row in there[:MAX_TARGETS]
+    ]  # fmt: skip
+
+
+def _began(reading: Reading, row: Mapping[str, Any]) -> str | None:
+    """When a process began, by its age at the moment of the look."""
+    at = moment(reading.measured_at)
+    if at is None or row.get("age_seconds") is None:
+        return None
+    return (at - timedelta(seconds=number(row, "age_seconds"))).isoformat(timespec="seconds")
 
 
 def scale(cause: str, about: str = "") -> Action:

@@ -249,7 +249,7 @@ def _hangs(verdict: Verdict, facts: Facts) -> list[Action]:
         ]  # fmt: skip
     return [
         _action(
-            "K12", "redis.find_the_command", "Find what keeps it, once it answers",
+            "K12", "redis.find_command", "Find what keeps it, once it answers",
             f"{CLI} SLOWLOG GET 10; {CLI} LATENCY LATEST\n"
             "# on its host: top -H -p PID (busy = a command, waiting = disk or swap)",
             undo="nothing is changed", targets=[{"command": details.get("command"), "client": details.get("client")}],

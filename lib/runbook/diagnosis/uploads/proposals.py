@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runbook.diagnosis.queues import remedies
@@ -174,7 +174,7 @@ def _resync(verdict: Verdict, facts: Facts) -> list[Action]:
     values = ",\n    ".join(f"({literal(r['id'])}, {literal(r['updated_at'])}::timestamp)" for r in chosen)
     return [
         action(
-            verdict.cause, "app.resync_rows", f"Bring {len(chosen)} rows to where their videos are",
+            verdict.cause, "content.resync", f"Bring {len(chosen)} rows to where their videos are",
             "-- first choice: send the webhook again from the provider's dashboard\n"
             "-- a row that has moved on since is left alone by the statement itself\n"
             f"UPDATE content c SET status = {literal(facts.content.finished_state)}, "
@@ -184,7 +184,7 @@ def _resync(verdict: Verdict, facts: Facts) -> list[Action]:
             undo="UPDATE content SET status = the previous status, by id: "
             + ", ".join(f"{r['id']} {r['status']}" for r in chosen),
             needs="a role that may write content; the application's owner says which columns go with it",
-            targets=[{"id": r["id"], "status": r["status"], "updated_at": r["updated_at"]} for r in chosen],
+            targets=[_row(r, facts) for r in chosen],
             preconditions=(
                 Precondition(label="the provider still says ready", holds=None),
                 Precondition(label="still the same row, checked in the statement", holds=None),
@@ -192,6 +192,17 @@ def _resync(verdict: Verdict, facts: Facts) -> list[Action]:
             ),
         )
     ]  # fmt: skip
+
+
+def _row(row: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """A row as it is, the status it should have, and the video that says so, where one does."""
+    target = {"id": row["id"], "status": row["status"], "updated_at": row["updated_at"],
+              "to": facts.content.finished_state}  # fmt: skip
+    video = facts.videos.of(row)
+    if video is None or video.get("status") != "ready":
+        return target
+    return target | {"provider": video.get("provider"), "video_id": video.get("id"),
+                     "video_created_at": video.get("created_at")}  # fmt: skip
 
 
 def literal(value: Any) -> str:
@@ -213,11 +224,8 @@ def _room(verdict: Verdict, facts: Facts) -> list[Action]:
             needs="shell on the worker", targets=[place] if place else [],
             preconditions=(Precondition(label="the job that a file belongs to is not active", holds=None),),
         ),
-        action(
-            "V11", "queue.pause", "Pause the queue until there is room, so that no more jobs use up their attempts",
-            "// in a Node shell of the worker, with the application's own bullmq\nawait queue.pause()",
-            undo="await queue.resume()", needs="write access to the queue's Redis",
-        ),
+        remedies.pause("V11", "Pause the queue until there is room, so that no more jobs use up their attempts",
+                       facts.jobs.state or {}),
     ]  # fmt: skip
 
 

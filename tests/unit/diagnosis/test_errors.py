@@ -422,7 +422,7 @@ def test_a_vendor_that_only_the_new_release_calls_is_the_cause_of_its_failures()
 def test_a_rollback_is_proposed_for_a_confirmed_release_with_the_commit_that_stood_before() -> None:
     findings = diagnose(bad_release().readings(), {})
     action = findings.actions[0]
-    assert action.kind == "github.rollback"
+    assert action.kind == "deploy.rollback"
     assert "a" * 40 in action.by_hand
     assert "c" * 40 in action.undo
     assert [p.holds for p in action.preconditions] == [True, True, True, None]

@@ -245,8 +245,14 @@ class GitHub(Vendor[GitHubFacts]):
         if one is None:
             return self.said(404)
         page, links = self._page(request, self._history(one))
-        run = next((run.identity for run in self.facts.workflow_runs if run.sha == one.sha), None)
-        return JSONResponse([self._shapes(request).status(one, *entry, run) for entry in page], headers=links)
+        run = self._run_of(one)
+        return JSONResponse([self._shapes(request).status(one, run, *entry) for entry in page], headers=links)
+
+    def _run_of(self, one: Deployment) -> int | None:
+        """The run that deployed it: of its commit, the nearest in time."""
+        runs = [run for run in self.facts.workflow_runs if run.sha == one.sha]
+        nearest = min(runs, key=lambda run: abs(run.created_at - one.created_at), default=None)
+        return nearest.identity if nearest is not None else None
 
     def _history(self, one: Deployment) -> list[tuple[DeploymentState, datetime]]:
         """Its statuses, newest first: what leads to the state it is in."""

@@ -66,7 +66,7 @@ class Shapes:
             "performed_via_github_app": None,
         }
 
-    def status(self, one: Deployment, state: str, at: datetime, run: int | None) -> dict[str, Any]:
+    def status(self, one: Deployment, run: int | None, state: str, at: datetime) -> dict[str, Any]:
         """One status of a deployment, with the run of GitHub Actions that deployed it."""
         deployment = f"{self._root}/deployments/{one.identity}"
         identity = number(f"{one.identity}{state}")

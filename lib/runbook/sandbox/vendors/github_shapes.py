@@ -25,6 +25,10 @@ _USER_URLS = (
 )  # fmt: skip
 
 
+_ORDER = {"queued": 1, "pending": 1, "in_progress": 2, "success": 3, "failure": 3, "error": 3, "inactive": 4}
+"""Statuses of one deployment have rising numbers, also where two have the same second."""
+
+
 class Shapes:
     """Objects of one repository.
 
@@ -69,7 +73,7 @@ class Shapes:
     def status(self, one: Deployment, run: int | None, state: str, at: datetime) -> dict[str, Any]:
         """One status of a deployment, with the run of GitHub Actions that deployed it."""
         deployment = f"{self._root}/deployments/{one.identity}"
-        identity = number(f"{one.identity}{state}")
+        identity = number(str(one.identity)) * 10 + _ORDER.get(state, 0)
         log = f"{self._page}/actions/runs/{run}" if run is not None else ""
         return {
             "url": f"{deployment}/statuses/{identity}",

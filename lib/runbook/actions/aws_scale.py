@@ -35,6 +35,8 @@ class Size:
     maximum: int | None
     #: What tells it from another one of the same name.
     identity: Mapping[str, Any]
+    #: The roll-out that is in force: a newer one changes what there would be more of.
+    rollout: str
     #: Why it must not be scaled; empty when it may.
     hinder: str
 
@@ -87,6 +89,9 @@ class Service(Scaled):
             minimum=bounds.get("MinCapacity"),
             maximum=bounds.get("MaxCapacity"),
             identity={"service": found.get("serviceArn"), "created": _iso(found.get("createdAt"))},
+            rollout=next(
+                (str(d.get("id")) for d in found.get("deployments") or () if d.get("status") == "PRIMARY"), ""
+            ),
             hinder="it runs once on every instance (DAEMON), and has no number" if daemon else "",
         )
 
@@ -115,6 +120,7 @@ class Group(Scaled):
             minimum=found.get("MinSize"),
             maximum=found.get("MaxSize"),
             identity={"group": found.get("AutoScalingGroupARN"), "created": _iso(found.get("CreatedTime"))},
+            rollout="",
             hinder="its process Launch is suspended: nothing would start" if "Launch" in suspended else "",
         )
 
@@ -141,7 +147,7 @@ class Scale(Kind):
         bounds = f"{'no minimum' if now.minimum is None else now.minimum} to " \
                  f"{'no maximum' if now.maximum is None else now.maximum}"  # fmt: skip
         target = Target(
-            name=scaled.name, identity=dict(now.identity),
+            name=scaled.name, identity={**now.identity, "rollout": now.rollout},
             shown=f"{scaled.name} is to be {now.desired}, {now.running} run; its scaler: {bounds}",
             change=f"it is to be {after}", before=now.desired, after=after,
         )  # fmt: skip
@@ -164,8 +170,8 @@ class Scale(Kind):
         (target,) = plan.draft.targets
         scaled = self._named(target)
         now = scaled.look()
-        if dict(now.identity) != dict(target.identity):
-            return [left_alone(target.name, "it is another one of the same name by now")]
+        if {**now.identity, "rollout": now.rollout} != dict(target.identity):
+            return [left_alone(target.name, "it is another one of the same name, or rolls out anew, by now")]
         if now.desired != target.before:
             return [left_alone(target.name, f"it is to be {now.desired} by now")]
         if now.hinder or (now.maximum is not None and int(target.after) > now.maximum):
@@ -184,7 +190,8 @@ class Scale(Kind):
         scaled = self._named(target)
         now = scaled.look()
         back = max(int(target.before), now.minimum or 0)
-        if dict(now.identity) != dict(target.identity) or now.desired != target.after:
+        same = {**now.identity, "rollout": target.identity["rollout"]} == dict(target.identity)
+        if not same or now.desired != target.after:
             return [left_alone(target.name, f"it is to be {now.desired} by now, which is not ours")]
         if back >= now.desired:
             return [left_alone(target.name, f"its minimum is {now.minimum} by now")]

@@ -136,9 +136,7 @@ def test_pools_do_not_grow_beyond_what_postgresql_has_room_for(
 # -- pause and resume --------------------------------------------------------------------------------------------------
 
 
-def test_a_paused_database_is_resumed_and_paused_again(
-    desk: Desk, pooler: Pooler, behind: EmbeddedPostgres
-) -> None:
+def test_a_paused_database_is_resumed_and_paused_again(desk: Desk, pooler: Pooler, behind: EmbeddedPostgres) -> None:
     said(pooler, 'PAUSE "postgres"')
     answers = []
 

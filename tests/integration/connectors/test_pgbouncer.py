@@ -1,6 +1,5 @@
 """PgBouncer's console, on a real PgBouncer."""
 
-# ruff: noqa: E501
 from __future__ import annotations
 
 import os

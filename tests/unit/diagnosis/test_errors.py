@@ -425,6 +425,10 @@ def test_a_rollback_is_proposed_for_a_confirmed_release_with_the_commit_that_sto
     assert action.kind == "deploy.rollback"
     assert "a" * 40 in action.by_hand
     assert "c" * 40 in action.undo
+    (target,) = action.targets
+    assert (target["from"], target["to"], target["environment"]) == ("c" * 40, "a" * 40, "production")
+    (post,) = [a for a in findings.actions if a.kind == "discord.post"]
+    assert "High error rate" in post.targets[0]["content"]
     assert [p.holds for p in action.preconditions] == [True, True, True, None]
 
 

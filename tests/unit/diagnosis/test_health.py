@@ -604,6 +604,9 @@ def test_a_rollback_is_proposed_by_what_the_releases_show() -> None:
     rollback = action(run(new_release()), "deploy.rollback")
     assert rollback is not None
     assert rollback.title == "Stop the roll-out of 2.4.0 and go back to 2.3.0"
+    (target,) = rollback.targets
+    assert (target["from"], target["to"]) == ("2.4.0", "2.3.0")
+    assert target["instances"]
     assert [p.holds for p in rollback.preconditions] == [True, None]
 
 

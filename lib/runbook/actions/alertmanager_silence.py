@@ -7,14 +7,15 @@ done. Never by a policy: who silences, knows. Source: contracts, section 8.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from runbook.actions.attempts import left_alone, made_by, only_target, tried
+from runbook.actions.attempts import instant, left_alone, made_by, only_target, tried
 from runbook.actions.http_acting import ActingApi
 from runbook.actions.kinds import Kind
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
-from runbook.connectors.http import Malformed, as_object, as_rows, segment
+from runbook.connectors.http import segment
 from runbook.result import Precondition
 
 if TYPE_CHECKING:
@@ -40,22 +41,21 @@ class Silence(Kind):
         alert, why = there.only(labels)
         if alert is None:
             raise Refused(why)
-        silenced = as_object(alert.get("status")).get("silencedBy")
-        if silenced:
-            raise Refused(f"nothing is left to do: it is silenced already, by {silenced[0]}")
-        name = f"{labels['alertname']}/{str(alert['fingerprint'])[:8]}"
+        if alert.silenced_by:
+            raise Refused(f"nothing is left to do: it is silenced already, by {alert.silenced_by}")
+        name = f"{labels['alertname']}/{alert.fingerprint[:8]}"
         comment = str(wanted.get("comment") or order.title)
         target = Target(
             name=name,
-            identity={"fingerprint": alert["fingerprint"], "starts_at": alert["startsAt"], "labels": labels},
-            shown=f"{name} fires since {alert['startsAt']}: " + ", ".join(f"{k}={v}" for k, v in labels.items()),
+            identity={"fingerprint": alert.fingerprint, "starts_at": alert.starts_at, "labels": labels},
+            shown=f"{name} fires since {alert.starts_at}: " + ", ".join(f"{k}={v}" for k, v in labels.items()),
             change=f"nobody is notified of it for {minutes:g} minutes: {comment}",
             after={"minutes": minutes, "comment": f"{comment} [{order.id}]"},
         )
         return Draft(
             targets=[target],
             preconditions=(
-                Precondition(label="the alert fires, and nothing silences it", holds=True, value=alert["startsAt"]),
+                Precondition(label="the alert fires, and nothing silences it", holds=True, value=alert.starts_at),
                 Precondition(label="no other alert has these labels and more", holds=True),
                 Precondition(label=f"it ends by itself within {MAX_MINUTES} minutes", holds=True,
                              value=f"{minutes:g} minutes"),
@@ -72,9 +72,9 @@ class Silence(Kind):
         alert, why = there.only(labels)
         if alert is None:
             return [left_alone(target.name, why)]
-        if (alert["fingerprint"], alert["startsAt"]) != (target.identity["fingerprint"], target.identity["starts_at"]):
-            return [left_alone(target.name, f"it fires anew since {alert['startsAt']}")]
-        if as_object(alert.get("status")).get("silencedBy"):
+        if (alert.fingerprint, alert.starts_at) != (target.identity["fingerprint"], target.identity["starts_at"]):
+            return [left_alone(target.name, f"it fires anew since {alert.starts_at}")]
+        if alert.silenced_by:
             return [left_alone(target.name, "it is silenced by now")]
         now = datetime.now(UTC)
         until = now + timedelta(minutes=target.after["minutes"])
@@ -91,20 +91,39 @@ class Silence(Kind):
         ours = _Alertmanager(self.settings).ours(target, made_by(effects, target.name))
         if ours is None:
             return False, "there is no silence of it"
-        state = as_object(ours.get("status")).get("state")
-        return state == "active", f"silence {ours['id']} is {state} until {ours['endsAt']}"
+        return ours.state == "active", f"silence {ours.id} is {ours.state} until {ours.ends_at}"
 
     def undo(self, plan: Plan, effects: Sequence[Effect]) -> list[Effect]:
         """See :meth:`Kind.undo`."""
         (target,) = plan.draft.targets
         there = _Alertmanager(self.settings)
         ours = there.ours(target, made_by(effects, target.name))
-        if ours is None or as_object(ours.get("status")).get("state") == "expired":
+        if ours is None or ours.state == "expired":
             return [left_alone(target.name, "there is no silence of it any more")]
-        lasts = _moment(ours["endsAt"]) - _moment(ours["startsAt"])
+        lasts = ours.ends_at - ours.starts_at
         if abs(lasts - timedelta(minutes=target.after["minutes"])) > _TOLERANCE:
-            return [left_alone(target.name, f"somebody has changed its end to {ours['endsAt']}")]
-        return [tried(target.name, f"silence {ours['id']} is expired", lambda: there.expire(str(ours["id"])))]
+            return [left_alone(target.name, f"somebody has changed its end to {ours.ends_at}")]
+        return [tried(target.name, f"silence {ours.id} is expired", lambda: there.expire(ours.id))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Alert:
+    """One alert that fires."""
+
+    fingerprint: str
+    starts_at: str
+    #: Id of a silence of it; empty = none.
+    silenced_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """One silence."""
+
+    id: str
+    state: str
+    starts_at: datetime
+    ends_at: datetime
 
 
 class _Alertmanager:
@@ -115,25 +134,33 @@ class _Alertmanager:
         self._api = ActingApi("Alertmanager", f"{url.rstrip('/')}/api/v2", secrets=[url] if "@" in url else (),
                               lacking="" if url else "alertmanager.url")  # fmt: skip
 
-    def only(self, labels: Mapping[str, str]) -> tuple[dict[str, Any] | None, str]:
+    def only(self, labels: Mapping[str, str]) -> tuple[_Alert | None, str]:
         """The alert with exactly these labels; ``None`` and why, where it does not fire or others are meant as well."""
         filters = [f'{name}="{_escaped(value)}"' for name, value in labels.items()]
-        found = _rows(self._api.look("/alerts", {"filter": filters}).value)
+        found = self._api.look_rows("/alerts", {"filter": filters})
         exact = next((one for one in found if one.get("labels") == dict(labels)), None)
         if exact is None:
             return None, "no alert with exactly these labels fires"
         if len(found) > 1:
             return None, f"{len(found) - 1} other alerts have these labels and more, and would be silenced as well"
-        return exact, ""
+        silenced = (exact.get("status") or {}).get("silencedBy") or [""]
+        fingerprint, starts_at = str(exact.get("fingerprint")), str(exact.get("startsAt"))
+        return _Alert(fingerprint=fingerprint, starts_at=starts_at, silenced_by=str(silenced[0])), ""
 
-    def ours(self, target: Target, made: str) -> dict[str, Any] | None:
+    def ours(self, target: Target, made: str) -> _Made | None:
         """The silence that was made for a target, by its id, else by what it says."""
-        found = _rows(self._api.look("/silences").value)
-        matchers = _plain(_matchers(target.identity["labels"]))
-        mine = [one for one in found if one.get("comment") == target.after["comment"]
-                and _plain(_rows(one.get("matchers"))) == matchers and made in ("", one.get("id"))]  # fmt: skip
-        mine.sort(key=lambda one: str(one.get("updatedAt")))
-        return mine[-1] if mine else None
+        wanted = _plain(_matchers(target.identity["labels"]))
+        mine = [one for one in self._api.look_rows("/silences") if one.get("comment") == target.after["comment"]
+                and _plain(one.get("matchers") or ()) == wanted and made in ("", one.get("id"))]  # fmt: skip
+        newest = max(mine, key=lambda one: str(one.get("updatedAt")), default=None)
+        if newest is None:
+            return None
+        return _Made(
+            id=str(newest.get("id")),
+            state=str((newest.get("status") or {}).get("state")),
+            starts_at=instant(newest.get("startsAt")),
+            ends_at=instant(newest.get("endsAt")),
+        )
 
     def silence(self, body: Mapping[str, Any]) -> str:
         """Make a silence; its id."""
@@ -159,16 +186,5 @@ def _plain(matchers: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
     return {(one.get("name"), one.get("value"), one.get("isRegex"), one.get("isEqual", True)) for one in matchers}
 
 
-def _rows(value: Any) -> list[dict[str, Any]]:
-    try:
-        return as_rows(value)
-    except Malformed as error:
-        raise Refused(f"Alertmanager answers in another form than documented: {error}") from None
-
-
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _moment(text: Any) -> datetime:
-    return datetime.fromisoformat(str(text))

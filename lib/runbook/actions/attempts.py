@@ -6,7 +6,9 @@ told as done, so that it is verified, and never as not done.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from runbook.actions.plan import Effect, Order, Refused
@@ -65,3 +67,23 @@ def only_target(order: Order) -> Mapping[str, Any]:
 def made_by(effects: Sequence[Effect], target: str) -> str:
     """The id of what came into being on that target; empty when it is not known."""
     return next((effect.made for effect in effects if effect.target == target and effect.made), "")
+
+
+def short_digest(text: str) -> str:
+    """A few characters that tell one text from another."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def instant(text: object) -> datetime:
+    """A moment as a vendor writes it.
+
+    Raises
+    ------
+    Refused
+        It is none.
+    """
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise Refused(f"{str(text)[:40]!r} is no time") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from runbook.actions.attempts import left_alone, made_by, only_target, tried
+from runbook.actions.attempts import left_alone, made_by, only_target, short_digest, tried
 from runbook.actions.http_acting import ActingApi, Declined
 from runbook.actions.kinds import Kind
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.connectors.discord import CONTENT, escaped, units
-from runbook.connectors.http import Malformed, as_object, segment
+from runbook.connectors.http import segment
 from runbook.result import Precondition
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Post(Kind):
         webhook = _Webhook(self.settings)
         identity = webhook.identity()
         target = Target(
-            name=f"channel {identity['channel']}", identity=identity,
+            # Another message to the same channel is no second one of this.
+            name=f"{identity['channel']}/{short_digest(content)}", identity=identity,
             shown=f"webhook {webhook.name} to channel {identity['channel']}", change=f"posted there: {content}",
             after=content,
         )  # fmt: skip
@@ -97,7 +98,7 @@ class _Webhook:
 
     def identity(self) -> dict[str, Any]:
         """The webhook's id and where it leads now."""
-        found = _object(self._api.look(self._path).value)
+        found = self._api.look_object(self._path)
         self.name = str(found.get("name") or "")
         where = self._thread.get("thread_id") or found.get("channel_id")
         return {"webhook": str(found.get("id")), "channel": str(where)}
@@ -111,7 +112,7 @@ class _Webhook:
     def content(self, number: str) -> str | None:
         """What a message says; ``None`` when it is not there."""
         try:
-            found = _object(self._api.look(f"{self._path}/messages/{segment(number)}", self._thread).value)
+            found = self._api.look_object(f"{self._path}/messages/{segment(number)}", self._thread)
         except Declined as error:
             if error.status == 404:
                 return None
@@ -121,10 +122,3 @@ class _Webhook:
     def delete(self, number: str) -> None:
         """Delete a message."""
         self._api.send("DELETE", f"{self._path}/messages/{segment(number)}", params=self._thread)
-
-
-def _object(value: Any) -> dict[str, Any]:
-    try:
-        return as_object(value)
-    except Malformed as error:
-        raise Refused(f"Discord answers in another form than documented: {error}") from None

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from runbook.actions.attempts import instant
 from runbook.actions.http_acting import ActingApi
 from runbook.actions.plan import Refused
 from runbook.connectors.base import Context
 from runbook.connectors.github import GitHub
-from runbook.connectors.http import Malformed, as_object, as_rows, segment
+from runbook.connectors.http import segment
 from runbook.diagnosis.errors.changes import same_release
 from runbook.redaction import Redactor
 
@@ -80,7 +81,7 @@ class Repository:
     def deployments(self) -> Iterator[Deployment]:
         """The deployments of the environment, newest first; their statuses are asked for one by one."""
         params: dict[str, str | int] = {"environment": self.environment, "per_page": DEPLOYMENTS}
-        rows = _rows(self.api.look(f"{self._root}/deployments", params).value)
+        rows = self.api.look_rows(f"{self._root}/deployments", params)
         rows.sort(key=lambda row: (str(row.get("created_at") or ""), int(row.get("id") or 0)), reverse=True)
         for row in rows:
             yield self._deployment(row)
@@ -117,7 +118,7 @@ class Repository:
 
     def default_branch(self) -> str:
         """The branch that a workflow is started from: GitHub starts only what stands on it."""
-        branch = as_object(self.api.look(self._root).value).get("default_branch")
+        branch = self.api.look_object(self._root).get("default_branch")
         if not isinstance(branch, str) or not branch:
             raise Refused(f"GitHub names no default branch of {self.name}")
         return branch
@@ -130,8 +131,7 @@ class Repository:
         Refused
             There is none, or it is switched off.
         """
-        answer = self.api.look(f"{self._root}/actions/workflows", {"per_page": 100}).value
-        rows = _rows(answer.get("workflows") if isinstance(answer, dict) else None)
+        rows = self.api.look_rows(f"{self._root}/actions/workflows", {"per_page": 100}, under="workflows")
         file = name.rpartition("/")[2]
         row = next((row for row in rows if str(row.get("path", "")).rpartition("/")[2] == file), None)
         if row is None:
@@ -142,7 +142,7 @@ class Repository:
 
     def run(self, number: int) -> Mapping[str, Any]:
         """One run of GitHub Actions."""
-        return as_object(self.api.look(f"{self._root}/actions/runs/{number}").value)
+        return self.api.look_object(f"{self._root}/actions/runs/{number}")
 
     def why_not_again(self, one: Deployment) -> str:
         """Why the run of a deployment cannot be run again; empty when it can."""
@@ -153,8 +153,7 @@ class Repository:
             return f"run {one.run} was of another commit than {one.shown}"
         if run.get("status") != "completed":
             return f"run {one.run} is {run.get('status')}"
-        created = datetime.fromisoformat(str(run.get("created_at")))
-        if datetime.now(UTC) - created > timedelta(days=RERUN_DAYS):
+        if instant(run.get("created_at")) < datetime.now(UTC) - timedelta(days=RERUN_DAYS):
             return f"run {one.run} is older than {RERUN_DAYS} days, and GitHub runs it no more"
         return ""
 
@@ -175,7 +174,7 @@ class Repository:
 
     def _deployment(self, row: Mapping[str, Any]) -> Deployment:
         path = f"{self._root}/deployments/{segment(row.get('id'))}/statuses"
-        statuses = _rows(self.api.look(path, {"per_page": 100}).value)
+        statuses = self.api.look_rows(path, {"per_page": 100})
         statuses.sort(key=lambda one: (str(one.get("created_at") or ""), int(one.get("id") or 0)))
         urls = (str(one.get("log_url") or one.get("target_url") or "") for one in reversed(statuses))
         run = next((match for url in urls if (match := _RUN.search(url))), None)
@@ -188,10 +187,3 @@ class Repository:
             succeeded=any(one.get("state") == "success" for one in statuses),
             run=int(run[1]) if run else None,
         )
-
-
-def _rows(value: Any) -> list[dict[str, Any]]:
-    try:
-        return as_rows(value)
-    except Malformed as error:
-        raise Refused(f"GitHub answers in another form than documented: {error}") from None

@@ -23,7 +23,10 @@ from runbook.connectors.http import (
     Answer,
     Exchange,
     HttpConnector,
+    Malformed,
     Params,
+    as_object,
+    as_rows,
     certificates,
     connection_error,
     refusal,
@@ -99,6 +102,22 @@ class ActingApi(HttpConnector):
         except self.failures as error:
             failure = self.failure(error)
             raise self._declined(failure.reason, failure.code) from None
+
+    def look_object(self, path: str, params: Params | None = None, *, under: str = "") -> dict[str, Any]:
+        """The object that a GET brings, or the one ``under`` that name in it; otherwise as :meth:`look`."""
+        value = self.look(path, params).value
+        try:
+            return as_object(as_object(value).get(under) if under else value)
+        except Malformed as error:
+            raise self._declined(f"an answer of another form than documented: {error}", "") from None
+
+    def look_rows(self, path: str, params: Params | None = None, *, under: str = "") -> list[dict[str, Any]]:
+        """The list of objects that a GET brings, or the one ``under`` that name in it; otherwise as :meth:`look`."""
+        value = self.look(path, params).value
+        try:
+            return as_rows(as_object(value).get(under) if under else value)
+        except Malformed as error:
+            raise self._declined(f"an answer of another form than documented: {error}", "") from None
 
     def send(self, method: Method, path: str, body: Any = None, params: Params | None = None) -> Any:
         """Ask once for a change; the JSON value of the answer, ``None`` where it is none.

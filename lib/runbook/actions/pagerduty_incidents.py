@@ -6,13 +6,14 @@ Source: contracts, section 7.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runbook.actions.attempts import left_alone, made_by, only_target, tried
+from runbook.actions.attempts import left_alone, made_by, only_target, short_digest, tried
 from runbook.actions.http_acting import ActingApi
 from runbook.actions.kinds import Kind
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
-from runbook.connectors.http import Malformed, as_object, as_rows, segment
+from runbook.connectors.http import segment
 from runbook.result import Precondition
 
 if TYPE_CHECKING:
@@ -77,8 +78,10 @@ class Note(Kind):
         if incident["status"] == "resolved":
             raise Refused(f"incident {incident['id']} is resolved")
         content = str(only_target(order).get("content") or _told(order))[:MAX_NOTE]
+        target = _target(incident, f"note: {content}", after=content)
         return Draft(
-            targets=[_target(incident, f"note: {content}", after=content)],
+            # Another note to the same incident is no second one of this.
+            targets=[replace(target, name=f"{target.name}/{short_digest(content)}")],
             preconditions=(Precondition(label="it is not resolved", holds=True, value=incident["status"]),),
             undo="irreversible: PagerDuty keeps every note",
         )
@@ -86,17 +89,16 @@ class Note(Kind):
     def apply(self, plan: Plan) -> list[Effect]:
         """See :meth:`Kind.apply`."""
         (target,) = plan.draft.targets
-        there = _PagerDuty(self.settings)
-        status = there.incident(target.name)["status"]
-        if status == "resolved":
+        there, number = _PagerDuty(self.settings), str(target.identity["incident"])
+        if there.incident(number)["status"] == "resolved":
             return [left_alone(target.name, "it is resolved by now")]
-        return [tried(target.name, "the note was written", lambda: there.note(target.name, str(target.after)))]
+        return [tried(target.name, "the note was written", lambda: there.note(number, str(target.after)))]
 
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """See :meth:`Kind.holds`."""
         (target,) = plan.draft.targets
         made = made_by(effects, target.name)
-        notes = _PagerDuty(self.settings).notes(target.name)
+        notes = _PagerDuty(self.settings).notes(str(target.identity["incident"]))
         there = any(one.get("content") == target.after and made in ("", one.get("id")) for one in notes)
         return there, f"the note is {'' if there else 'not '}there"
 
@@ -114,7 +116,7 @@ class _PagerDuty:
 
     def incident(self, number: str) -> dict[str, Any]:
         """An incident, by its id."""
-        found = _object(self._api.look(f"/incidents/{segment(number)}").value, "incident")
+        found = self._api.look_object(f"/incidents/{segment(number)}", under="incident")
         if not found.get("id") or not found.get("status"):
             raise Refused("PagerDuty answers in another form than documented")
         return found
@@ -126,11 +128,7 @@ class _PagerDuty:
 
     def notes(self, number: str) -> list[dict[str, Any]]:
         """The notes of an incident."""
-        answer = self._api.look(f"/incidents/{segment(number)}/notes").value
-        try:
-            return as_rows(as_object(answer).get("notes"))
-        except Malformed as error:
-            raise Refused(f"PagerDuty answers in another form than documented: {error}") from None
+        return self._api.look_rows(f"/incidents/{segment(number)}/notes", under="notes")
 
     def note(self, number: str, content: str) -> str:
         """Write a note; its id."""
@@ -160,10 +158,3 @@ def _told(order: Order) -> str:
     symptom = order.symptom
     value = f" {symptom.get('label')}: {symptom.get('value')} {symptom.get('unit') or ''}".rstrip() if symptom else ""
     return f"Runbook {order.runbook}, run {order.run_id}: {order.cause} ({order.tier}).{value}"
-
-
-def _object(answer: Any, name: str) -> dict[str, Any]:
-    try:
-        return as_object(as_object(answer).get(name))
-    except Malformed as error:
-        raise Refused(f"PagerDuty answers in another form than documented: {error}") from None

@@ -98,9 +98,9 @@ class PoolSize(Kind):
 class _OfDatabase(Kind):
     """Pausing and resuming: each the other's undo."""
 
-    #: A policy must not stop a database; letting it go on again is another matter.
+    #: A pause may be on purpose, in the middle of a switch-over: only a person knows.
+    may_be_automatic = False
     word: ClassVar[str]
-    done: ClassVar[str]
     #: ``paused`` as it is before and after.
     before: ClassVar[int]
     after: ClassVar[int]
@@ -159,7 +159,6 @@ class _OfDatabase(Kind):
 class Pause(_OfDatabase):
     """``pgbouncer.pause``: no statement of one database is begun until it is resumed."""
 
-    may_be_automatic = False
     word, before, after = "PAUSE", 0, 1
     risks = ("every client of the database waits until it is resumed, and fails after its own time limit",
              "statements and transactions under way end first; the pause holds for new ones at once")  # fmt: skip

@@ -101,6 +101,17 @@ def test_a_message_whose_answer_got_lost_is_not_posted_twice(desk: Desk, vendors
     assert len(vendors.vendors.state("discord")["received"]) <= 1
 
 
+def test_another_message_may_follow_and_the_same_one_not_at_once(desk: Desk, vendors: Simulator) -> None:
+    async def steps(desk: Desk) -> None:
+        await desk.applied(order(KIND, [TARGET], id="r:first"))
+        await desk.applied(order(KIND, [{"content": "mended"}], id="r:second"))
+        with pytest.raises(Refused, match="was acted on at"):
+            await desk.applied(order(KIND, [TARGET], id="r:third"))
+
+    desk.do(steps)
+    assert len(messages(vendors)) == 2
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [({"channel": "incidents"}, "content is needed"), ({"content": "a" * 2001}, "2001 characters")],

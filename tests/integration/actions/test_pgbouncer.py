@@ -246,6 +246,14 @@ def test_a_configuration_that_somebody_has_changed_since_is_not_read_anew(desk: 
     assert (effect.done, size(pooler)) == (False, 3)
 
 
+@pytest.mark.parametrize("kind", ["pgbouncer.pause", "pgbouncer.resume", "pgbouncer.reload"])
+def test_no_policy_pauses_resumes_or_reloads(desk: Desk, pooler: Pooler, kind: str) -> None:
+    asked = order(kind, [{"database": "postgres"}])
+    desk.plain["actions"] = {"policy": [{"kind": kind, "runbook": asked.runbook, "cause": asked.cause}]}
+    assert desk.do(lambda desk: desk.acting.by_policy(asked, "worker-1")) is None
+    assert not paused(pooler)
+
+
 # -- who may -----------------------------------------------------------------------------------------------------------
 
 

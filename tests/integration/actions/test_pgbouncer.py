@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from runbook.embedded import FAST, EmbeddedPostgres
 from tests.integration.actions.desk import ME, Desk, order
 from tests.integration.connectors import poolers
 from tests.integration.connectors.poolers import Pooler
+from tests.support import wait_until
 
 SIZE = {"database": "postgres", "pool_size": 3, "to": 6}
 
@@ -82,6 +84,37 @@ def test_pools_grow_and_shrink_again(desk: Desk, pooler: Pooler) -> None:
     effects, verified, undone = desk.do(lambda desk: desk.there_and_back(order("pgbouncer.pool_size", [SIZE])))
     assert [effect.done for effect in (*effects, *undone)] == [True, True]
     assert (seen, verified["holds"], size(pooler)) == ([6], True, 3)
+
+
+def test_clients_that_wait_for_a_full_pool_are_served_by_a_larger_one(
+    desk: Desk, pooler: Pooler, behind: EmbeddedPostgres
+) -> None:
+    def waiting() -> float:
+        return float(sum(int(row["cl_waiting"]) for row in said(pooler, "SHOW POOLS")))
+
+    def served() -> float:
+        wait_until(lambda: waiting() == 0, what="the client to be served")
+        return waiting()
+
+    asked = order("pgbouncer.pool_size", [SIZE], symptom={"label": "clients that wait", "value": 1.0, "breached": True})
+    desk.symptom = served
+
+    async def steps(desk: Desk) -> Any:
+        await desk.applied(asked)
+        return await desk.acting.verify(asked, ME)
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(through(pooler, behind)).execute("BEGIN")
+        late = stack.enter_context(through(pooler, behind))
+        late.pgconn.send_query(b"SELECT 1")
+        late.pgconn.flush()
+        wait_until(lambda: waiting() == 1, what="a client that waits")
+        assert desk.do(steps)["verdict"] == "fixed"
+        result = late.pgconn.get_result()
+        assert result is not None
+        assert result.get_value(0, 0) == b"1"
+        late.pgconn.get_result()
 
 
 def test_a_size_that_somebody_has_set_since_stays(desk: Desk, pooler: Pooler) -> None:

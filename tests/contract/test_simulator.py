@@ -153,6 +153,15 @@ def _cases() -> list[Case]:
         found.append(Case(vendor="github", method="GET", path=f"/repos/acme/api{path}", template=repository + template,
                           query=query))  # fmt: skip
     found.append(Case(vendor="github", method="GET", path="/rate_limit", template="/rate_limit"))
+    dispatch = {"ref": "main", "inputs": {"ref": "main"}, "return_run_details": True}
+    for method, template, path, body, status in (
+        ("GET", "/actions/workflows", "/actions/workflows", None, 200),
+        ("POST", "/actions/workflows/{workflow_id}/dispatches", "/actions/workflows/rollback.yml/dispatches", dispatch,
+         200),
+        ("POST", "/actions/runs/{run_id}/rerun", "/actions/runs/DONE/rerun", None, 201),
+    ):  # fmt: skip
+        found.append(Case(vendor="github", method=method, path=f"/repos/acme/api{path}", body=body, status=status,
+                          template=repository + template))  # fmt: skip
     asset, upload = "/video/v1/assets/{ASSET_ID}", "/video/v1/uploads/{UPLOAD_ID}"
     creation = {"input": [{"url": "https://bucket.example/v.mp4"}], "playback_policy": ["public"], "passthrough": "v:1"}
     for method, template, path, body, status in (
@@ -231,8 +240,9 @@ def _filled(simulator: Simulator, case: Case) -> tuple[str, Any]:
         path = path.replace("ISSUE", issues[0]["id"]).replace("RELEASE", state["releases"][0]["version"])
     elif case.vendor == "github":
         first = simulator.ask("github", "GET", "/repos/acme/api/deployments").json()[0]["id"]
-        run = simulator.ask("github", "GET", "/repos/acme/api/actions/runs").json()["workflow_runs"][0]["id"]
-        path = path.replace("DEPLOYMENT", str(first)).replace("RUN", str(run))
+        runs = simulator.ask("github", "GET", "/repos/acme/api/actions/runs").json()["workflow_runs"]
+        done = next(run["id"] for run in runs if run["status"] == "completed")
+        path = path.replace("DEPLOYMENT", str(first)).replace("RUN", str(runs[0]["id"])).replace("DONE", str(done))
         path = path.replace("BASE", state["commits"][-1]["sha"]).replace("HEAD", state["commits"][0]["sha"])
     elif case.vendor == "mux":
         if "UPLOAD" in path:

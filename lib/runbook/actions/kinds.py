@@ -82,6 +82,16 @@ KINDS: Mapping[str, str] = {
     "worker.restart": "runbook.actions.worker_restart:Restart",
     "files.delete_temporary": "runbook.actions.temporary_files:Delete",
     "content.resync": "runbook.actions.content_rows:Resync",
+    "pgbouncer.pool_size": "runbook.actions.pgbouncer:PoolSize",
+    "pgbouncer.pause": "runbook.actions.pgbouncer:Pause",
+    "pgbouncer.resume": "runbook.actions.pgbouncer:Resume",
+    "pgbouncer.reload": "runbook.actions.pgbouncer:Reload",
+    "deploy.rollback": "runbook.actions.deploy_rollback:Rollback",
+    "aws.scale": "runbook.actions.aws_scale:Scale",
+    "alertmanager.silence": "runbook.actions.alertmanager_silence:Silence",
+    "pagerduty.acknowledge": "runbook.actions.pagerduty_incidents:Acknowledge",
+    "pagerduty.note": "runbook.actions.pagerduty_incidents:Note",
+    "discord.post": "runbook.actions.discord_post:Post",
 }
 """Kinds that can be applied, by name; every other proposal is for a person's own hands."""
 

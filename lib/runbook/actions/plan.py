@@ -166,6 +166,8 @@ class Effect:
     #: Whether it was changed; ``False`` = it was left alone.
     done: bool
     said: str
+    #: Id of what came into being by it (a silence, a message, a run); empty = nothing did, or it is not known.
+    made: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

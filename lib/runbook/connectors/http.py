@@ -254,7 +254,7 @@ class Exchange:
                 kind = response.headers.get("content-type", "").partition(";")[0] or "no content type"
                 raise Unavailable(Failure(state="partial", reason=f"the answer is not JSON ({kind[:40]})")) from None
         if not response.is_success:
-            raise Refused(_refusal(response, value), retry_after_seconds=_retry_after(response.headers))
+            raise Refused(refusal(response, value), retry_after_seconds=_retry_after(response.headers))
         return Answer(value=value, headers=response.headers, url=str(response.url))
 
 
@@ -336,7 +336,8 @@ def _retry_after(headers: httpx.Headers) -> float | None:
         return None
 
 
-def _refusal(response: httpx.Response, value: Any) -> Failure:
+def refusal(response: httpx.Response, value: Any) -> Failure:
+    """How an answer that is no success fails, with what the vendor says about it."""
     status = response.status_code
     said = _message(value)
     reason = f"answered {status}" + (f": {said}" if said else "")

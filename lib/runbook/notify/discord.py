@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 import threading
 import time
@@ -20,10 +19,12 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from runbook.connectors.discord import CONTENT, escaped, units
+
 log = structlog.get_logger(__name__)
 
-CONTENT, TITLE, DESCRIPTION, FIELDS, FIELD_NAME, FIELD_VALUE, FOOTER, EMBED = (
-    2000, 256, 4096, 25, 256, 1024, 2048, 6000,
+TITLE, DESCRIPTION, FIELDS, FIELD_NAME, FIELD_VALUE, FOOTER, EMBED = (
+    256, 4096, 25, 256, 1024, 2048, 6000,
 )  # fmt: skip
 """Discord's limits, in characters (``FIELDS``: number of them; ``EMBED``: all texts of a message's embeds together)."""
 
@@ -39,9 +40,6 @@ _OUTCOMES = {
 _TOP_CAUSES = 3
 _TOP_ACTIONS = 5
 _FOUND = ("confirmed", "probable", "possible")
-
-_MARKDOWN = re.compile(r"([\\`*_~|>#\[\]()<{}!+\-])")
-_ZERO_WIDTH = "\u200b"
 
 
 def message(result: Mapping[str, Any], report_url: str, mention: str = "") -> dict[str, Any]:
@@ -167,19 +165,14 @@ def _within_limits(embed: dict[str, Any]) -> dict[str, Any]:
 def _length(embed: Mapping[str, Any]) -> int:
     texts = [embed["title"], embed["description"], embed["footer"]["text"]]
     texts += [text for field in embed["fields"] for text in (field["name"], field["value"])]
-    return sum(_units(text) for text in texts)
-
-
-def _units(text: str) -> int:
-    """Length as Discord's clients count it: UTF-16 code units, the stricter of the ways to count."""
-    return len(text.encode("utf-16-le", "replace")) // 2
+    return sum(units(text) for text in texts)
 
 
 def _cut(text: str, limit: int) -> str:
-    if _units(text) <= limit:
+    if units(text) <= limit:
         return text
-    while _units(text) > limit - 1:
-        text = text[: len(text) - max(1, (_units(text) - limit + 1) // 2)]
+    while units(text) > limit - 1:
+        text = text[: len(text) - max(1, (units(text) - limit + 1) // 2)]
     # Not in the middle of an escape.
     return text.rstrip("\\") + "…"
 
@@ -191,9 +184,7 @@ def _line(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     """Text from outside as text: no markup, no mention, no link."""
-    text = _line(value)
-    text = _MARKDOWN.sub(r"\\\1", text)
-    return text.replace("@", f"@{_ZERO_WIDTH}").replace("://", f":{_ZERO_WIDTH}//")
+    return escaped(_line(value))
 
 
 # -- sending ----------------------------------------------------------------------------------------------------------
@@ -214,16 +205,6 @@ class Posted:
     message_id: str = ""
     #: Why it was not sent; never with the URL in it.
     reason: str = ""
-
-
-class _WithoutWebhooks(logging.Filter):
-    """httpx logs the URL of every request; a webhook's URL is its password."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "/webhooks/" not in record.getMessage()
-
-
-logging.getLogger("httpx").addFilter(_WithoutWebhooks())
 
 
 class _Again(Exception):

@@ -68,6 +68,18 @@ class Desk:
         await self.approved(asked)
         return await self.acting.apply(asked, ME)
 
+    async def there_and_back(self, asked: Order) -> tuple[list[Effect], dict[str, Any], list[Effect]]:
+        """Plan, approve, apply, verify, undo."""
+        effects = await self.applied(asked)
+        return effects, await self.acting.verify(asked, ME), await self.acting.undo(asked, ME)
+
+    async def overtaken(self, asked: Order, change: Callable[[], Any]) -> Effect:
+        """The one effect where ``change`` happens between approval and apply."""
+        await self.approved(asked)
+        await asyncio.to_thread(change)
+        (effect,) = await self.acting.apply(asked, ME)
+        return effect
+
     async def events(self, asked: Order) -> list[str]:
         """What the log says was done, in order."""
         entries: list[Entry] = await self.log.of(asked.id)

@@ -1,13 +1,9 @@
 """PgBouncer's console, on a real PgBouncer."""
 
-# ruff: noqa: E501
 from __future__ import annotations
 
 import os
-import pwd
 import signal
-import socket
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,50 +14,16 @@ from runbook.connectors.base import Context
 from runbook.connectors.pgbouncer import SHOWS, PgBouncer
 from runbook.embedded import EmbeddedPostgres
 from tests.integration.connectors.conftest import Connect
+from tests.integration.connectors.poolers import Pooler, running
 from tests.integration.connectors.servers import PASSWORD, garbage_listener
-from tests.support import free_port, open_to_others, require_program, wait_until
-
-
-class Pooler:
-    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
-        self.port, self.process = port, process
-
-    def dsn(self, user: str = "stats", password: str = PASSWORD, database: str = "pgbouncer") -> str:
-        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
+from tests.support import free_port
 
 
 @pytest.fixture(scope="module")
 def pooler(every_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooler]:
-    program = require_program("pgbouncer", package="pgbouncer")
     server: EmbeddedPostgres = every_server(18)
-    directory, port = tmp_path_factory.mktemp("pgbouncer"), free_port()
-    (directory / "users").write_text(
-        f'"stats" "{PASSWORD}"\n"admin" "{PASSWORD}"\n"monitor" "{PASSWORD}"\n"other" "{PASSWORD}"\n'
-    )
-    (directory / "ini").write_text(
-        f"[databases]\npostgres = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-        f"listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {directory}/users\n"
-        "pool_mode = transaction\nmax_client_conn = 50\ndefault_pool_size = 3\nstats_users = stats\nadmin_users = admin\n"
-    )
-    user: dict[str, Any] = {}
-    if os.geteuid() == 0:  # it refuses to run as root
-        nobody = pwd.getpwnam("nobody")
-        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        for path in (directory, directory / "users", directory / "ini"):
-            os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        open_to_others(directory.parent)
-    process = subprocess.Popen(
-        [program, str(directory / "ini")], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user
-    )
-
-    def listening() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_until(listening, what="PgBouncer")
-    yield Pooler(port, process)
-    process.kill()
-    process.wait()
+    with running(tmp_path_factory.mktemp("pgbouncer"), postgres_port=server.port) as started:
+        yield started
 
 
 @pytest.mark.parametrize("what", SHOWS)

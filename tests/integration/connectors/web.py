@@ -13,13 +13,22 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @contextlib.contextmanager
 def web(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """The port of a server that answers every GET and HEAD with ``answer``."""
+    """The port of a server that answers every request with ``answer``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer(self)
 
         def do_HEAD(self) -> None:
+            answer(self)
+
+        def do_POST(self) -> None:
+            answer(self)
+
+        def do_PUT(self) -> None:
+            answer(self)
+
+        def do_DELETE(self) -> None:
             answer(self)
 
         def log_message(self, format: str, *args: object) -> None:

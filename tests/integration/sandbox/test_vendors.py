@@ -532,6 +532,44 @@ def test_workflow_runs_are_found_by_a_range_of_times(simulator: Simulator, creat
     assert found["total_count"] == len(names)
 
 
+@pytest.mark.parametrize(
+    ("file", "body", "status"),
+    [
+        ("rollback.yml", {"ref": "main", "inputs": {"ref": "COMMIT"}}, 204),
+        ("rollback.yml", {"ref": "main", "inputs": {"ref": "COMMIT"}, "return_run_details": True}, 200),
+        ("rollback.yml", {"ref": "COMMIT"}, 422),
+        ("rollback.yml", {"ref": "main", "inputs": {"commit": "COMMIT"}}, 422),
+        ("rollback.yml", {"ref": "main", "inputs": {"ref": "0" * 40}}, 422),
+        ("rollback.yml", {}, 422),
+        ("other.yml", {"ref": "main"}, 404),
+    ],
+)
+def test_a_workflow_is_started_on_a_branch_with_the_inputs_that_it_declares(
+    simulator: Simulator, file: str, body: dict[str, Any], status: int
+) -> None:
+    state = simulator.vendors.state("github")
+    older = state["commits"][1]["sha"]
+    filled = json.loads(json.dumps(body).replace("COMMIT", older))
+    path = f"/repos/acme/api/actions/workflows/{file}/dispatches"
+    answer = simulator.ask("github", "POST", path, json=filled)
+    assert answer.status_code == status, answer.text
+    newest = simulator.vendors.state("github")["deployments"][0]
+    started = answer.is_success
+    assert (newest["sha"] == older, newest["state"]) == (started, "success")
+    runs = simulator.ask("github", "GET", "/repos/acme/api/actions/runs").json()["workflow_runs"]
+    assert (runs[0]["event"] == "workflow_dispatch") == started
+
+
+@pytest.mark.parametrize(("days", "state", "status"), [(2, "completed", 201), (31, "completed", 403),
+                                                       (2, "in_progress", 403)])  # fmt: skip
+def test_a_run_is_run_again_for_a_month(simulator: Simulator, days: int, state: str, status: int) -> None:
+    run = {"id": 5, "sha": "f" * 40, "created_at": NOW - timedelta(days=days), "status": state}
+    simulator.vendors.change("github", workflow_runs=[run])
+    answer = simulator.ask("github", "POST", "/repos/acme/api/actions/runs/5/rerun")
+    assert answer.status_code == status
+    assert simulator.vendors.state("github")["workflow_runs"][0]["attempt"] == (2 if status == 201 else 1)
+
+
 def test_githubs_pages_are_linked(simulator: Simulator) -> None:
     commits = [{"sha": f"{n:040x}", "at": NOW - timedelta(minutes=n)} for n in range(5)]
     simulator.vendors.change("github", commits=commits)

@@ -302,6 +302,16 @@ def test_sockets_of_another_host_say_nothing_about_orphans() -> None:
 def test_a_paused_pooler_is_resumed_not_enlarged() -> None:
     findings = diagnose(pooler(paused=1).readings(), {})
     assert [a.kind for a in findings.actions] == ["pgbouncer.resume"]
+    assert findings.actions[0].targets == [{"database": "app"}]
+
+
+def test_a_full_pooler_is_enlarged_by_a_number_that_the_server_has_room_for() -> None:
+    (action,) = diagnose(pooler().readings(), {}).actions
+    assert action.kind == "pgbouncer.pool_size"
+    (target,) = action.targets
+    assert (target["database"], target["pool_size"]) == ("app", 5)
+    assert 5 < target["to"] <= 10
+    assert f"= {target['to']};" in action.by_hand
 
 
 def test_a_pooler_that_waits_for_a_lock_is_a_consequence() -> None:

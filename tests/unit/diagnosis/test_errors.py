@@ -422,9 +422,13 @@ def test_a_vendor_that_only_the_new_release_calls_is_the_cause_of_its_failures()
 def test_a_rollback_is_proposed_for_a_confirmed_release_with_the_commit_that_stood_before() -> None:
     findings = diagnose(bad_release().readings(), {})
     action = findings.actions[0]
-    assert action.kind == "github.rollback"
+    assert action.kind == "deploy.rollback"
     assert "a" * 40 in action.by_hand
     assert "c" * 40 in action.undo
+    (target,) = action.targets
+    assert (target["from"], target["to"], target["environment"]) == ("c" * 40, "a" * 40, "production")
+    (post,) = [a for a in findings.actions if a.kind == "discord.post"]
+    assert "High error rate" in post.targets[0]["content"]
     assert [p.holds for p in action.preconditions] == [True, True, True, None]
 
 

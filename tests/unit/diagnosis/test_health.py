@@ -594,16 +594,19 @@ def test_a_deployment_nearby_is_no_proof() -> None:
     made.sockets = {address: {"age_seconds": 250.0} for address in ALL}
     findings = run(made)
     assert verdict(findings, "H15").tier == "probable"
-    assert action(findings, "release.roll_back") is None
+    assert action(findings, "deploy.rollback") is None
     made.sockets = {}
     made.instead["redis_ping"] = reading("redis_ping", None, source="redis", state="timeout")
     assert "H15" not in found(run(made))
 
 
 def test_a_rollback_is_proposed_by_what_the_releases_show() -> None:
-    rollback = action(run(new_release()), "release.roll_back")
+    rollback = action(run(new_release()), "deploy.rollback")
     assert rollback is not None
     assert rollback.title == "Stop the roll-out of 2.4.0 and go back to 2.3.0"
+    (target,) = rollback.targets
+    assert (target["from"], target["to"]) == ("2.4.0", "2.3.0")
+    assert target["instances"]
     assert [p.holds for p in rollback.preconditions] == [True, None]
 
 

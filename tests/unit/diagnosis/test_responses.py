@@ -488,6 +488,12 @@ def test_a_release_that_took_the_place_of_another_is_named_when_nothing_else_is_
     assert found(findings(replaced()))["L15"].details["release"] == "1.9.0"
 
 
+def test_a_release_is_rolled_back_and_instances_are_added_under_the_same_names_as_elsewhere() -> None:
+    (rollback,) = [a for a in findings(release()).actions if a.kind == "deploy.rollback"]
+    assert rollback.targets == [{"from": found(findings(release()))["L15"].details["release"]}]
+    assert "aws.scale" in [a.kind for a in findings(surge()).actions]
+
+
 def test_a_deployment_nearby_is_no_cause_where_another_is_found() -> None:
     service = replaced()
     service.metrics, service.live_ms = {"event_loop_lag_p99_ms": 900.0}, 700.0

@@ -297,15 +297,17 @@ def _pooler(verdict: Verdict, facts: Facts) -> list[Action]:
             _by_hand("P10", "pgbouncer.resume", f"Resume database {details.get('database')} at PgBouncer",
                      f"RESUME {identifier(details.get('database'))};",
                      undo=f"PAUSE {identifier(details.get('database'))};", needs="PgBouncer admin",
+                     targets=[{"database": details.get("database")}],
                      preconditions=(Precondition(label="nobody paused it on purpose within the hour", holds=None),))
         ]  # fmt: skip
     size = int(details.get("pool_size") or 0)
-    free = _free_slots(facts)
+    raised = size + max(1, min(_free_slots(facts), size or 1))
     return [
         _by_hand(
             "P10", "pgbouncer.pool_size", f"Raise the pool of database {details.get('database')} for a while",
-            f"SET default_pool_size = {size + max(1, min(free, size or 1))};", undo=f"SET default_pool_size = {size};",
+            f"SET default_pool_size = {raised};", undo=f"SET default_pool_size = {size};",
             needs="PgBouncer admin",
+            targets=[{"database": details.get("database"), "pool_size": size, "to": raised}],
             preconditions=(_has_room(facts),),
         )
     ]  # fmt: skip

@@ -54,7 +54,7 @@ def _rollback(verdict: Verdict, facts: Facts, changes: Changes) -> list[Action]:
     environment = str(next((d.row.get("environment") for d in changes.deployments or []), None) or "production")
     return [
         _action(
-            "E01", "github.rollback",
+            "E01", "deploy.rollback",
             f"Roll back from {details.get('release')} to {details.get('previous_release') or str(previous)[:12]}",
             _deploy(repository, str(previous), environment),
             undo=_deploy(repository, bad, environment) if bad else "deploy the newer commit again",
@@ -294,7 +294,7 @@ def _announce(main: Sequence[Verdict], facts: Facts) -> Action:
     return _action(
         main[0].cause if main else "", "discord.post", "Post to the incident channel",
         f"curl -sS -H 'Content-Type: application/json' -d {quote(body)} \"$DISCORD_WEBHOOK_URL\"",
-        undo="delete the message", targets=[{"channel": "incidents"}],
+        undo="delete the message", targets=[{"channel": "incidents", "content": content}],
     )  # fmt: skip
 
 

@@ -238,10 +238,10 @@ def _release(verdict: Verdict, facts: Facts) -> list[Action]:
     if not before:
         return []
     return [
-        _action("H15", "release.roll_back", f"Stop the roll-out of {details.get('release')} and go back to {before}",
+        _action("H15", "deploy.rollback", f"Stop the roll-out of {details.get('release')} and go back to {before}",
                 "# first stop the roll-out, so that no further instance gets it; then deploy the release before",
                 undo=f"deploy {details.get('release')} again", needs="who may deploy",
-                targets=[{"instance": i, "release": details.get("release")} for i in details.get("instances") or []],
+                targets=[{"from": details.get("release"), "to": before, "instances": details.get("instances") or []}],
                 preconditions=(
                     Precondition(label="instances of the release before are well", holds=True, value=before),
                     Precondition(label="no irreversible migration lies between the two", holds=None),

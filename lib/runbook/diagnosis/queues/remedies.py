@@ -148,7 +148,7 @@ def _began(reading: Reading, row: Mapping[str, Any]) -> str | None:
 def scale(cause: str, about: str = "") -> Action:
     """One more worker; what the jobs call must take more, too."""
     return action(
-        cause, "worker.scale", "Start another worker", f"# one more of what workers.restart restarts{about}",
+        cause, "aws.scale", "Start another worker", f"# one more of what workers.restart restarts{about}",
         undo="stop it again, by SIGTERM",
         preconditions=(Precondition(label="provider, bucket and database take more", holds=None),),
     )  # fmt: skip

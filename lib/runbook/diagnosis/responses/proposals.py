@@ -193,7 +193,7 @@ def _release(verdict: Verdict, facts: Facts) -> list[Action]:
         _action(
             "L15", "deploy.rollback", f"Roll {verdict.details.get('release')} back",
             "# the deployment's own workflow, with the commit that stood before; runbook high_error_rate shows it",
-            undo="deploy it again", needs="whoever may deploy", targets=[{"release": verdict.details.get("release")}],
+            undo="deploy it again", needs="whoever may deploy", targets=[{"from": verdict.details.get("release")}],
             preconditions=(
                 Precondition(label="it is confirmed, in the same minutes as the old one",
                              holds=verdict.tier == "confirmed"),
@@ -227,7 +227,7 @@ def _bloat(verdict: Verdict, facts: Facts) -> list[Action]:
 def _scale(verdict: Verdict, facts: Facts) -> list[Action]:
     return [
         _action(
-            verdict.cause, "app.scale_out", "Add instances, if the database has room for their connections",
+            verdict.cause, "aws.scale", "Add instances, if the database has room for their connections",
             "# each instance opens a pool of its own: look at the usable slots first "
             "(runbook db_connection_exhaustion)",
             undo="scale in again when the traffic is gone", needs="operator of the platform",

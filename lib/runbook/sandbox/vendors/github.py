@@ -1,6 +1,7 @@
-"""GitHub: deployments with their statuses, workflow runs, commits and comparisons of one repository.
+"""GitHub: deployments with their statuses, workflows and their runs, commits and comparisons of one repository.
 
-The history is one line, newest first; a comparison is a stretch of it.
+The history is one line, newest first; a comparison is a stretch of it. A workflow that is started with the input
+``ref``, or a run of ``deploy`` that is run again, deploys that commit at once, with whatever end the facts say.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, Field
 
-from runbook.sandbox.vendors.base import Facts, Route, Row, Vendor, instant, now, number, same, whole
+from runbook.sandbox.vendors.base import Facts, Route, Row, Vendor, instant, json_object, now, number, same, whole
 from runbook.sandbox.vendors.credentials import ENVIRONMENT, REPOSITORY, Credentials
 from runbook.sandbox.vendors.github_shapes import Shapes
 
 LIMIT = 5000
 _COMPARED_FILES = 300
+_RERUN_DAYS = 30
 _WORDS = {
     401: "Bad credentials",
     403: "Resource not accessible by personal access token",
     404: "Not Found",
+    422: "Unexpected inputs provided, or no such ref",
     429: "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.",
 }
 DeploymentState = Literal["error", "failure", "inactive", "pending", "success", "queued", "in_progress"]
@@ -90,6 +93,18 @@ class WorkflowRun(Row):
         return self.id or number(f"{self.name}{self.sha}{self.created_at}")
 
 
+class Workflow(Row):
+    """One file of workflows."""
+
+    name: str
+    state: Literal["active", "deleted", "disabled_fork", "disabled_inactivity", "disabled_manually"] = "active"
+
+    @property
+    def identity(self) -> int:
+        """Its number."""
+        return number(self.name)
+
+
 class GitHubFacts(Facts):
     """One repository's recent history; every list newest first."""
 
@@ -98,6 +113,10 @@ class GitHubFacts(Facts):
     commits: list[Commit]
     #: Requests left in this hour; at zero every further one is refused until the next.
     requests_left: int = Field(default=LIMIT - 12, ge=0)
+    #: The files of workflows that are there, without their ending.
+    workflows: list[Workflow] = Field(default_factory=lambda: [Workflow(name="deploy"), Workflow(name="rollback")])
+    #: The state that a deployment is in which was started here.
+    deploys_as: DeploymentState = "success"
 
 
 class GitHub(Vendor[GitHubFacts]):
@@ -167,7 +186,7 @@ class GitHub(Vendor[GitHubFacts]):
             return self.said(401)
         if path == "/rate_limit":
             return None
-        if not path.startswith(f"/repos/{REPOSITORY}/"):
+        if not f"{path}/".startswith(f"/repos/{REPOSITORY}/"):
             return self.said(404)
         self._refill()
         if self.facts.requests_left == 0:
@@ -183,14 +202,18 @@ class GitHub(Vendor[GitHubFacts]):
             self.facts.requests_left = LIMIT
 
     def routes(self) -> list[Route]:
-        """Reading one repository."""
+        """Reading one repository, starting its workflows."""
         root = "/repos/{owner}/{repository}"
         return [
+            ("GET", root, self._repository),
             ("GET", f"{root}/deployments", self._deployments),
             ("GET", f"{root}/deployments/{{id}}", self._deployment),
             ("GET", f"{root}/deployments/{{id}}/statuses", self._statuses),
             ("GET", f"{root}/actions/runs", self._runs),
             ("GET", f"{root}/actions/runs/{{id}}", self._run),
+            ("POST", f"{root}/actions/runs/{{id}}/rerun", self._rerun),
+            ("GET", f"{root}/actions/workflows", self._workflows),
+            ("POST", f"{root}/actions/workflows/{{id}}/dispatches", self._dispatch),
             ("GET", f"{root}/commits", self._commits),
             ("GET", f"{root}/commits/{{ref:path}}", self._commit),
             ("GET", f"{root}/compare/{{basehead:path}}", self._compare),
@@ -222,7 +245,14 @@ class GitHub(Vendor[GitHubFacts]):
         if one is None:
             return self.said(404)
         page, links = self._page(request, self._history(one))
-        return JSONResponse([self._shapes(request).status(one, *entry) for entry in page], headers=links)
+        run = self._run_of(one)
+        return JSONResponse([self._shapes(request).status(one, run, *entry) for entry in page], headers=links)
+
+    def _run_of(self, one: Deployment) -> int | None:
+        """The run that deployed it: of its commit, the nearest in time."""
+        runs = [run for run in self.facts.workflow_runs if run.sha == one.sha]
+        nearest = min(runs, key=lambda run: abs(run.created_at - one.created_at), default=None)
+        return nearest.identity if nearest is not None else None
 
     def _history(self, one: Deployment) -> list[tuple[DeploymentState, datetime]]:
         """Its statuses, newest first: what leads to the state it is in."""
@@ -261,9 +291,59 @@ class GitHub(Vendor[GitHubFacts]):
         return JSONResponse({"total_count": len(found), "workflow_runs": runs}, headers=links)
 
     async def _run(self, request: Request) -> Response:
-        wanted = request.path_params["id"]
-        run = next((run for run in self.facts.workflow_runs if str(run.identity) == wanted), None)
+        run = self._known_run(request)
         return JSONResponse(self._shapes(request).run(run)) if run else self.said(404)
+
+    def _known_run(self, request: Request) -> WorkflowRun | None:
+        wanted = request.path_params["id"]
+        return next((run for run in self.facts.workflow_runs if str(run.identity) == wanted), None)
+
+    async def _rerun(self, request: Request) -> Response:
+        run = self._known_run(request)
+        if run is None:
+            return self.said(404)
+        if run.status != "completed" or now() - run.created_at > timedelta(days=_RERUN_DAYS):
+            return self.said(403)
+        run.id, run.attempt = run.identity, run.attempt + 1
+        if run.name == "deploy":
+            self._deploys(run.sha, run.branch)
+        return JSONResponse({}, status_code=201)
+
+    async def _workflows(self, request: Request) -> Response:
+        page, links = self._page(request, self.facts.workflows)
+        shown = [self._shapes(request).workflow(one) for one in page]
+        return JSONResponse({"total_count": len(self.facts.workflows), "workflows": shown}, headers=links)
+
+    async def _dispatch(self, request: Request) -> Response:
+        wanted = request.path_params["id"]
+        workflow = next((w for w in self.facts.workflows if wanted in (f"{w.name}.yml", str(w.identity))), None)
+        if workflow is None:
+            return self.said(404)
+        body = await json_object(request)
+        inputs = body.get("inputs") or {}
+        place = self._place(str(inputs.get("ref", "main")))
+        # It is started on a branch or tag, and never on a commit; what it declares no input for it does not take.
+        is_branch = body.get("ref") == "main" or any(one.ref == body.get("ref") for one in self.facts.deployments)
+        if workflow.state != "active" or not is_branch or set(inputs) - {"ref"} or place is None:
+            return self.said(422)
+        sha = self._line()[place].sha
+        run = WorkflowRun(sha=sha, name=workflow.name, event="workflow_dispatch", created_at=now())
+        self.facts.workflow_runs = [run, *self.facts.workflow_runs]
+        self._deploys(sha, "main")
+        details = self._shapes(request).dispatched(run)
+        return JSONResponse(details) if body.get("return_run_details") is True else Response(status_code=204)
+
+    def _deploys(self, sha: str, ref: str) -> None:
+        """A new deployment, which makes the one before inactive where it succeeds."""
+        facts = self.facts
+        if facts.deploys_as == "success":
+            for one in facts.deployments:
+                one.state = "inactive" if one.state == "success" else one.state
+        new = Deployment(sha=sha, ref=ref, created_at=now(), state=facts.deploys_as, finished_at=now())
+        facts.deployments = [new, *facts.deployments]
+
+    async def _repository(self, request: Request) -> Response:
+        return JSONResponse(self._shapes(request).repository())
 
     async def _environments(self, request: Request) -> Response:
         names = list(dict.fromkeys([ENVIRONMENT, *(one.environment for one in self.facts.deployments)]))

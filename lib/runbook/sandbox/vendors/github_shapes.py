@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runbook.sandbox.vendors.base import number
 
 if TYPE_CHECKING:
-    from runbook.sandbox.vendors.github import Commit, Deployment, File, WorkflowRun
+    from runbook.sandbox.vendors.github import Commit, Deployment, File, Workflow, WorkflowRun
 
 #: What a repository's object links to, by field; those with a template part end in it.
 _REPOSITORY_URLS = (
@@ -23,6 +23,10 @@ _USER_URLS = (
     "followers", "following", "gists", "starred", "subscriptions", "organizations", "repos", "events",
     "received_events",
 )  # fmt: skip
+
+
+_ORDER = {"queued": 1, "pending": 1, "in_progress": 2, "success": 3, "failure": 3, "error": 3, "inactive": 4}
+"""Statuses of one deployment have rising numbers, also where two have the same second."""
 
 
 class Shapes:
@@ -66,11 +70,11 @@ class Shapes:
             "performed_via_github_app": None,
         }
 
-    def status(self, one: Deployment, state: str, at: datetime) -> dict[str, Any]:
-        """One status of a deployment."""
+    def status(self, one: Deployment, run: int | None, state: str, at: datetime) -> dict[str, Any]:
+        """One status of a deployment, with the run of GitHub Actions that deployed it."""
         deployment = f"{self._root}/deployments/{one.identity}"
-        identity = number(f"{one.identity}{state}")
-        log = f"{self._page}/actions/runs/{number(one.sha)}"
+        identity = number(str(one.identity)) * 10 + _ORDER.get(state, 0)
+        log = f"{self._page}/actions/runs/{run}" if run is not None else ""
         return {
             "url": f"{deployment}/statuses/{identity}",
             "id": identity,
@@ -126,6 +130,34 @@ class Shapes:
             "head_repository": self._repository_object(),
             "display_title": run.name,
         }
+
+    def workflow(self, one: Workflow) -> dict[str, Any]:
+        """A workflow."""
+        path = f".github/workflows/{one.name}.yml"
+        return {
+            "id": one.identity,
+            "node_id": _node(one.identity),
+            "name": one.name,
+            "path": path,
+            "state": one.state,
+            "created_at": "2024-01-01T00:00:00Z",
+            "updated_at": "2024-01-01T00:00:00Z",
+            "url": f"{self._root}/actions/workflows/{one.identity}",
+            "html_url": f"{self._page}/blob/main/{path}",
+            "badge_url": f"{self._page}/workflows/{one.name}/badge.svg",
+        }
+
+    def dispatched(self, run: WorkflowRun) -> dict[str, Any]:
+        """What is said of a workflow that was started."""
+        return {
+            "workflow_run_id": run.identity,
+            "run_url": f"{self._root}/actions/runs/{run.identity}",
+            "html_url": f"{self._page}/actions/runs/{run.identity}",
+        }
+
+    def repository(self) -> dict[str, Any]:
+        """The repository."""
+        return self._repository_object() | {"default_branch": "main"}
 
     def commit(self, commit: Commit, parent: str | None) -> dict[str, Any]:
         """A commit without its files."""

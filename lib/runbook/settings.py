@@ -55,6 +55,15 @@ Secret = Annotated[
 ]
 
 
+ACTING = (
+    ("postgres", "action_dsn"),
+    ("postgres", "pgbouncer_action_dsn"),
+    ("redis", "action_url"),
+    ("github", "action_token"),
+)
+"""Credentials that act, by section: no kernel is given them."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -95,6 +104,8 @@ class Postgres(_Section):
     dsn: Secret = None
     action_dsn: Secret = None
     pgbouncer_dsn: Secret = None
+    #: An administrator of PgBouncer's console; ``pgbouncer_dsn`` may only look.
+    pgbouncer_action_dsn: Secret = None
     reserve_dsn: Secret = None
 
 
@@ -134,6 +145,8 @@ class GitHub(_Section):
     repository: str = ""
     environment: str = ""
     token: Secret = None
+    #: May start workflows; ``token`` only reads.
+    action_token: Secret = None
     rollback_workflow: str = ""
 
 
@@ -289,8 +302,8 @@ class Settings(BaseSettings):
         plain = self.revealed()
         for section in ("store", "archive", "server", "routes", "services", "discord", "pagerduty", "actions"):
             plain.pop(section, None)
-        plain["postgres"].pop("action_dsn", None)
-        plain["redis"].pop("action_url", None)
+        for section, name in ACTING:
+            plain[section].pop(name, None)
         return plain
 
     def secrets(self) -> list[str]:

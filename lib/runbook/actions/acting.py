@@ -235,7 +235,12 @@ class Acting:
         except RunbookError as error:
             await self._append(standing, order.id, "failed", actor, {"reason": str(error)})
             raise
-        await self._append(standing, order.id, "undone", actor, {"effects": [asdict(one) for one in undone]})
+        told = [asdict(one) for one in undone]
+        if any(one.done for one in undone):
+            await self._append(standing, order.id, "undone", actor, {"effects": told})
+        else:  # nothing was put back: what was applied is still so, and may be undone later
+            applied_still = {"effects": [asdict(one) for one in effects], "undo": told}
+            await self._append(standing, order.id, "applied", actor, applied_still)
         return undone
 
     async def by_policy(self, order: Order, worker: str) -> dict[str, Any] | None:

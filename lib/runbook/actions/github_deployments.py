@@ -66,8 +66,8 @@ class Repository:
 
     def __init__(self, settings: Settings) -> None:
         section = self._section = settings.github
-        token = section.token.get_secret_value() if section.token else ""
-        needed = {"token": token, "repository": section.repository, "environment": section.environment}
+        token = section.action_token.get_secret_value() if section.action_token else ""
+        needed = {"action_token": token, "repository": section.repository, "environment": section.environment}
         lacking = next((f"github.{name}" for name, value in needed.items() if not value), "")
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/vnd.github+json",
                    "X-GitHub-Api-Version": "2022-11-28"}  # fmt: skip

@@ -123,17 +123,17 @@ class Console:
 
 @contextmanager
 def console(settings: Settings) -> Iterator[Console]:
-    """The console of ``postgres.pgbouncer_dsn``.
+    """The console of ``postgres.pgbouncer_action_dsn``.
 
     Raises
     ------
     Refused
         It is not configured, cannot be reached, or refuses.
     """
-    dsn = settings.postgres.pgbouncer_dsn
+    dsn = settings.postgres.pgbouncer_action_dsn
     info = parsed(dsn.get_secret_value()) if dsn else {}
     if dsn is None or not info:
-        raise Refused("postgres.pgbouncer_dsn is not set, or none", remedy="Name PgBouncer's admin console")
+        raise Refused("postgres.pgbouncer_action_dsn is not set, or none", remedy="Name PgBouncer's admin console")
     address = f"{info.get('host') or 'local'}:{info.get('port') or 6432}"
     try:
         connection = psycopg.connect(

@@ -46,6 +46,8 @@ Process = Mapping[str, Any]
 class Restart(Kind):
     """``worker.restart``: run what restarts a worker, and see that a new one comes."""
 
+    may_be_automatic = False
+
     def draft(self, order: Order) -> Draft:
         """See :meth:`Kind.draft`."""
         if not self.settings.workers.process_pattern:

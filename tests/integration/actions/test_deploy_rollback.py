@@ -269,7 +269,7 @@ def test_a_dispatch_that_may_have_been_heard_is_not_sent_again(desk: Desk, vendo
     assert verified["holds"] is None
 
 
-@pytest.mark.parametrize("setting", ["token", "repository", "environment"])
+@pytest.mark.parametrize("setting", ["action_token", "repository", "environment"])
 def test_what_is_not_set_is_named(desk: Desk, setting: str) -> None:
     desk.plain["github"][setting] = ""
     _refused(desk, order(KIND, [TARGET]), f"github.{setting} is not set")

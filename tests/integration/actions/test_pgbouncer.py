@@ -45,7 +45,11 @@ def _password(server: EmbeddedPostgres) -> str:
 
 @pytest.fixture
 def desk(pooler: Pooler, behind: EmbeddedPostgres, database: str, data: Path) -> Desk:
-    postgres = {"pgbouncer_dsn": pooler.dsn("admin"), "dsn": behind.superuser_dsn}
+    postgres = {
+        "pgbouncer_dsn": pooler.dsn("stats"),
+        "pgbouncer_action_dsn": pooler.dsn("admin"),
+        "dsn": behind.superuser_dsn,
+    }
     return Desk({"store": {"url": database}, "postgres": postgres})
 
 
@@ -293,7 +297,7 @@ def test_no_policy_pauses_resumes_or_reloads(desk: Desk, pooler: Pooler, kind: s
 @pytest.mark.parametrize(
     ("dsn", "reason"),
     [
-        (lambda pooler: None, "pgbouncer_dsn is not set"),
+        (lambda pooler: None, "pgbouncer_action_dsn is not set"),
         (lambda pooler: pooler.dsn("stats"), "no administrator"),
         (lambda pooler: pooler.dsn("admin", "wrong-0a1b2c3d"), "lets nobody in"),
         (lambda pooler: "postgresql://admin@127.0.0.1:1/pgbouncer", "lets nobody in"),
@@ -304,7 +308,7 @@ def test_no_policy_pauses_resumes_or_reloads(desk: Desk, pooler: Pooler, kind: s
 def test_only_an_administrator_of_the_console_acts(
     desk: Desk, pooler: Pooler, kind: str, dsn: Callable[[Pooler], str | None], reason: str
 ) -> None:
-    desk.plain["postgres"]["pgbouncer_dsn"] = dsn(pooler)
+    desk.plain["postgres"]["pgbouncer_action_dsn"] = dsn(pooler)
     with pytest.raises(Refused, match=reason) as caught:
         desk.do(lambda desk: desk.acting.plan(order(kind, [SIZE]), ME))
     assert "wrong-0a1b2c3d" not in str(caught.value)

@@ -177,6 +177,21 @@ def test_undone_is_undone_once(desk: Desk) -> None:
         desk.do(steps)
 
 
+def test_what_could_not_be_put_back_may_be_undone_later(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [Effect(target="hall", done=False, said="somebody holds the switch")]
+
+    async def steps(desk: Desk) -> str:
+        await desk.applied(lamp())
+        with monkeypatch.context() as held:
+            held.setattr(Lamp, "undo", lambda self, plan, effects: left)
+            assert await desk.acting.undo(lamp(), ME) == left
+        assert (await desk.acting.standing(lamp().id)).state == "applied"
+        await desk.acting.undo(lamp(), ME)
+        return (await desk.acting.standing(lamp().id)).state
+
+    assert desk.do(steps) == "undone"
+
+
 def test_what_fails_is_written_down_and_not_tried_again(desk: Desk) -> None:
     Lamp.breaks = True
 

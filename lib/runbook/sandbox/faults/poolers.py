@@ -25,9 +25,9 @@ def pgbouncer_full(scene: Scene, *, pool_size: int = 3, clients: int = 12, appli
     """Three server connections behind PgBouncer are busy for long; the other clients wait in line for one."""
     import psycopg
 
-    console_password = secrets.token_urlsafe(12)
+    console_password, admin_password = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
     web_password = scene.sandbox.password(_ROLE)
-    port = _start(scene, pool_size, {_ROLE: web_password, "stats": console_password})
+    port = _start(scene, pool_size, {_ROLE: web_password, "stats": console_password, "admin": admin_password})
     # What PgBouncer's clients started goes on in the server when PgBouncer is gone.
     scene.undo(lambda: scene.terminate_application(application))
     for _ in range(clients):
@@ -37,6 +37,9 @@ def pgbouncer_full(scene: Scene, *, pool_size: int = 3, clients: int = 12, appli
         scene.send(session, "SELECT count(*), pg_sleep(3600) FROM content")
     console = f"postgresql://stats:{quote(console_password)}@127.0.0.1:{port}/pgbouncer"
     scene.settings.setdefault("postgres", {})["pgbouncer_dsn"] = console
+    scene.settings["postgres"]["pgbouncer_action_dsn"] = console.replace(
+        f"stats:{quote(console_password)}", f"admin:{quote(admin_password)}"
+    )
     scene.wait_until(lambda: waiting_clients(console) >= clients - pool_size, "clients waiting in PgBouncer")
     # A wait of less than a second is no symptom yet.
     scene.grow_older_than(1.2)
@@ -101,7 +104,8 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = users.txt
-admin_users = stats
+admin_users = admin
+stats_users = stats
 pool_mode = transaction
 default_pool_size = {pool_size}
 max_client_conn = 100

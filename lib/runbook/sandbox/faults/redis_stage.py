@@ -150,7 +150,7 @@ class RedisStage:
 
     def configure(self, url: str = "", *, application: str = "") -> None:
         """Point the diagnosis to ``url`` and the application to ``application``; default: this server."""
-        self._scene.settings.setdefault("redis", {})["url"] = url or self.url
+        self._scene.settings["redis"] = {"url": url or self.url, "action_url": self.url}
         self._production.change(redis_url=application or url or self.url)
 
     def felt(self, pattern: str) -> None:

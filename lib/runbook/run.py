@@ -8,24 +8,26 @@ A run holds diagnosing credentials only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runbook import cards, views
 from runbook import settings as settings_module
-from runbook import views
 from runbook.ahead import Ahead
+from runbook.broker_client import BrokerClient, BrokerUnreachable
 from runbook.connectors.base import Context, utc_now
 from runbook.connectors.systems import Systems
 from runbook.recording import Recorder
 from runbook.redaction import Redactor, environment_secrets
 from runbook.result import Findings, Reading
+from runbook.store.ids import new_run_id
 
 if TYPE_CHECKING:
     from runbook.reporting.charts import Chart
@@ -43,6 +45,8 @@ class Lease:
     recording: Path | None
     settings: Settings
     alert: Mapping[str, Any] | None = None
+    #: The broker that may act for this run; none in a headless one.
+    broker: BrokerClient | None = None
 
 
 @dataclass
@@ -86,19 +90,28 @@ def start(runbook: str, **parameters: Any) -> Run:
     """Begin a run of ``runbook`` with these parameters, and make ``%%sql`` and ``%%sh`` speak to its systems."""
     lease = _kernel.lease
     if lease is None or lease.runbook != runbook:
-        service = str(parameters.get("service", ""))
-        configured = settings_module.load().for_service(service)
+        plain, broker = _diagnosing(str(parameters.get("service", "")))
         lease = Lease(
-            run_id=f"interactive-{uuid.uuid4().hex[:12]}",
+            run_id=new_run_id(),
             runbook=runbook,
             recording=None,
-            settings=settings_module.from_plain(configured.diagnosing()),
+            settings=settings_module.from_plain(plain),
+            broker=broker,
         )
     if _kernel.run is not None:
         _kernel.run.close()
     _kernel.run = Run(lease, parameters)
     _register_magics()
     return _kernel.run
+
+
+def _diagnosing(service: str) -> tuple[dict[str, Any], BrokerClient | None]:
+    """The settings that diagnose: those of the broker beside this kernel, else those in force here."""
+    broker = BrokerClient.from_environment()
+    if broker is not None:
+        with contextlib.suppress(BrokerUnreachable):
+            return broker.diagnosing(service), broker
+    return settings_module.load().for_service(service).diagnosing(), None
 
 
 def _register_magics() -> None:
@@ -123,6 +136,7 @@ class Run(Systems):
         context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets))
         super().__init__(context, lease.settings, watched=lease.recording is None)
         self.findings: Findings | None = None
+        self._broker = lease.broker
         self._ahead = Ahead()
         self._sampler: _Sampler | None = None
         self.started_at = self.context.now()
@@ -197,8 +211,16 @@ class Run(Systems):
             self.show(blockers, "Lock waits")
 
     def show_actions(self) -> None:
-        """Show the proposed actions with what to copy."""
-        views.actions(self.findings)
+        """Show the proposed actions with what to copy; beside a broker also with what plans and applies them."""
+        if self._broker is None:
+            views.actions(self.findings)
+        else:
+            cards.show(self.findings, self._concluded(), self._broker)
+
+    def _concluded(self) -> dict[str, Any]:
+        """What this run found, as the broker takes it in."""
+        findings = {} if self.findings is None else self.findings.as_dict()
+        return {"run_id": self.id, "runbook": self.runbook, "parameters": self.parameters, "findings": findings}
 
     def show_checks(self, checks: Sequence[Mapping[str, Any]]) -> None:
         """Show guards that are or are not in place."""

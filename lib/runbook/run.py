@@ -18,12 +18,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import cards, views
+from runbook import cards, publishing, views
 from runbook import settings as settings_module
 from runbook.ahead import Ahead
 from runbook.broker_client import BrokerClient, BrokerUnreachable
 from runbook.connectors.base import Context, utc_now
 from runbook.connectors.systems import Systems
+from runbook.errors import NotFound
 from runbook.recording import Recorder
 from runbook.redaction import Redactor, environment_secrets
 from runbook.result import Findings, Reading
@@ -137,6 +138,7 @@ class Run(Systems):
         super().__init__(context, lease.settings, watched=lease.recording is None)
         self.findings: Findings | None = None
         self._broker = lease.broker
+        self._headless = lease.recording is not None
         self._ahead = Ahead()
         self._sampler: _Sampler | None = None
         self.started_at = self.context.now()
@@ -221,6 +223,31 @@ class Run(Systems):
         """What this run found, as the broker takes it in."""
         findings = {} if self.findings is None else self.findings.as_dict()
         return {"run_id": self.id, "runbook": self.runbook, "parameters": self.parameters, "findings": findings}
+
+    def publish(self, notebook: str = "") -> None:
+        """Archive this notebook, with its outputs as they are saved next, as the run's report, and announce it.
+
+        Parameters
+        ----------
+        notebook
+            Its file, where the Jupyter front end does not tell.
+        """
+        if self._headless:
+            views.note("A headless run is archived and announced by whoever started it.")
+            return
+        try:
+            path = publishing.notebook_file(notebook)
+        except NotFound as error:
+            views.note(f"Not published: {error}")
+            return
+        worked = {
+            "run_id": self.id,
+            "runbook": self.runbook,
+            "parameters": self.parameters,
+            "started_at": self.started_at.isoformat(),
+            "readings": [reading.as_dict() for reading in self.readings],
+        }
+        publishing.publish(worked, path, self._broker)
 
     def show_checks(self, checks: Sequence[Mapping[str, Any]]) -> None:
         """Show guards that are or are not in place."""

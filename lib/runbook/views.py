@@ -79,6 +79,11 @@ def message(findings: Findings, runbook: str) -> None:
     _html(f"<pre>{html.escape(message_draft(findings.as_dict(), runbook))}</pre>")
 
 
+def note(text: str) -> None:
+    """A line."""
+    _html(f"<p>{html.escape(text)}</p>")
+
+
 def result(findings: Findings) -> None:
     """The findings, as people read them and as the engine takes them out of the notebook."""
     from IPython.display import display

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from runbook.broker.desk import Concluded, Desk
+from runbook.broker.publish import Worked
 from runbook.errors import InvalidParameter, NotFound, RunbookError
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,10 @@ def _routes(app: FastAPI, desk: Desk) -> None:
     @app.post("/runs")
     async def runs(concluded: Concluded) -> dict[str, Any]:
         return {"actions": await desk.offer(concluded)}
+
+    @app.post("/publish")
+    async def publish(worked: Worked) -> dict[str, Any]:
+        return await desk.publish(worked)
 
     @app.get("/actions/{action}")
     async def told(action: str) -> dict[str, Any]:

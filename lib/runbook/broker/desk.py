@@ -9,24 +9,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
 from runbook import catalog
 from runbook.actions.kinds import kind_named
 from runbook.actions.plan import Order, Plan, Refused, orders
+from runbook.broker.publish import RunId, Worked, publish
 from runbook.errors import NotFound, RunbookError
 from runbook.store.ids import RUN_ID
 
 if TYPE_CHECKING:
     from runbook.actions.acting import Acting, Standing
+    from runbook.reporting.archive import Archive
     from runbook.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-RunId = Annotated[str, StringConstraints(pattern=f"^{RUN_ID.pattern}$")]
 
 
 class Concluded(BaseModel):
@@ -51,12 +51,23 @@ class Desk:
         Who plans, approves and applies: ``person:ada``.
     directory
         Where what was handed in is kept, so that an action that was cut short can be verified by the next broker.
+    root
+        The directory whose notebooks are open.
     """
 
     def __init__(
-        self, settings: Settings, acting: Acting | None, *, actor: str, directory: Path, trouble: str = ""
+        self,
+        settings: Settings,
+        acting: Acting | None,
+        archive: Archive,
+        *,
+        actor: str,
+        directory: Path,
+        root: Path,
+        trouble: str = "",
     ) -> None:
         self.settings = settings
+        self._archive, self._root = archive, root
         self.actor = actor
         self._acting = acting
         self._trouble = trouble
@@ -132,6 +143,21 @@ class Desk:
         await self._hands().undo(self._order(action), self.actor)
         return await self.told(action)
 
+    async def publish(self, worked: Worked) -> dict[str, Any]:
+        """Archive and announce a notebook that this JupyterLab shows.
+
+        Raises
+        ------
+        Refused
+            It is another file.
+        """
+        if not worked.notebook.resolve().is_relative_to(self._root.resolve()):
+            raise Refused(f"{worked.notebook.name} is not one of the notebooks that are open here")
+        became = {}
+        for action in [one for one in self._orders if one.startswith(f"{worked.run_id}:")]:
+            became[action.partition(":")[2]] = _became(await self.told(action))
+        return await publish(worked, self.settings, self._archive, actor=self.actor, became=became)
+
     async def finish(self) -> list[str]:
         """Verify what an earlier broker began and never verified, where it is known here; never applies anything."""
         if self._acting is None:
@@ -183,6 +209,12 @@ def confirmation(plan: Plan) -> str:
     """What a person types to confirm a plan: the name of its target, of several the first one and how many follow."""
     names = [target.name for target in plan.draft.targets]
     return names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"
+
+
+def _became(told: Mapping[str, Any]) -> dict[str, str]:
+    """What became of an action, as a report says it."""
+    verified = told.get("verified")
+    return {"state": told["state"]} | ({"became": f"{verified['verdict']}: {verified['said']}"} if verified else {})
 
 
 def _orders(document: Mapping[str, Any]) -> list[Order]:

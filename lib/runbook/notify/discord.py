@@ -42,6 +42,8 @@ _FOUND = ("confirmed", "probable", "possible")
 
 _MARKDOWN = re.compile(r"([\\`*_~|>#\[\]()<{}!+\-])")
 _ZERO_WIDTH = "\u200b"
+_RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+"""What may stand in a command to copy."""
 
 
 def message(result: Mapping[str, Any], report_url: str, mention: str = "") -> dict[str, Any]:
@@ -100,10 +102,15 @@ def _lines(result: Mapping[str, Any], report_url: str) -> list[str]:
         lines.append(f"{_plain(symptom.get('label'))}: {_plain(symptom['value'])} {_plain(symptom.get('unit'))}{limit}")
     if result.get("impact") not in (None, "", "unknown"):
         lines.append(f"Impact: {_cut(_plain(result['impact']), 500)}")
+    if revision := result.get("revision"):
+        who = str(revision.get("by", "")).removeprefix("person:")
+        lines.append(f"Worked through by {_plain(who)}, revision {_plain(revision.get('number'))} of the report")
     if not report_url:
         lines.append("There is no report of this run.")
     elif not report_url.startswith(("http://", "https://")):
         lines.append(f"Report: {_plain(report_url)}")
+    if report_url and _RUN_ID.fullmatch(str(result.get("run_id"))):
+        lines.append(f"Open in JupyterLab: `runbook jupyter {result['run_id']}`")
     return lines
 
 

@@ -63,15 +63,21 @@ def lamps(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     return Lamp.lamps
 
 
+@pytest.fixture(autouse=True)
+def signatures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notebooks are signed with a key of this test's own."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+
+
 Serving = Callable[[], Any]
 
 
 @pytest.fixture
-def serving(database: str, data: Path, lamps: dict[str, bool]) -> Serving:
+def serving(database: str, data: Path, tmp_path: Path, lamps: dict[str, bool]) -> Serving:
     """Starts a broker with these settings: ``with serving(…) as broker``."""
 
     @contextmanager
-    def serve(**sections: Any) -> Iterator[Listening]:
+    def serve(*, root: Path = tmp_path, **sections: Any) -> Iterator[Listening]:
         plain = {"store": {"url": database}, "actions": {"cooldown_minutes": 15}} | sections
         settings = settings_module.from_plain(plain)
         ready: threading.Event = threading.Event()
@@ -80,7 +86,7 @@ def serving(database: str, data: Path, lamps: dict[str, bool]) -> Serving:
         over = asyncio.Event()
 
         async def work() -> None:
-            async with listening(settings) as broker:
+            async with listening(settings, root=root) as broker:
                 served.append(broker)
                 ready.set()
                 await over.wait()

@@ -257,6 +257,8 @@ class Run(Systems):
         """Show a draft for the incident channel."""
         if self.findings is not None:
             views.message(self.findings, self.runbook)
+            if self._broker is not None:
+                views.note("run.publish() archives this notebook as the report of its run, and posts it.")
 
     def close(self) -> None:
         """Give back what the run holds."""

@@ -145,8 +145,11 @@ class Lab:
     def _configure(self, zygote: Path) -> None:
         config, spec = self.scratch / "config", self.scratch / "share" / "kernels" / "python3"
         _write(config / "jupyter_server_config.json", {"IdentityProvider": {"token": self.token}})
-        _write(config / "labconfig" / "default_setting_overrides.json",
-               {"@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": AUTOSAVE_SECONDS}})  # fmt: skip
+        overrides = {
+            "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": AUTOSAVE_SECONDS},
+            "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+        }
+        _write(config / "labconfig" / "default_setting_overrides.json", overrides)
         provisioned = {"provisioner_name": provisioner.NAME, "config": {"socket": str(zygote), "or_cold": True}}
         described = {
             "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],

@@ -70,7 +70,9 @@ class Card:
         import ipywidgets as widgets
 
         title = str(self._action["title"])
-        self.head, self.foot, self.state = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        # As wide as the card and no wider: a wide table scrolls in itself.
+        within = {"width": "auto", "min_width": "0"}
+        self.head, self.foot, self.state = (widgets.HTML(layout=within) for _ in range(3))
         self.plan = _button("Plan", f"Look at the targets as they are now; changes nothing. {title}", self._plan)
         self.typed = widgets.Text(
             continuous_update=True,

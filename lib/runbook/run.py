@@ -22,12 +22,13 @@ from runbook import cards, publishing, views
 from runbook import settings as settings_module
 from runbook.ahead import Ahead
 from runbook.broker_client import BrokerClient, BrokerUnreachable
-from runbook.connectors.base import Context, utc_now
+from runbook.connectors.base import Context
 from runbook.connectors.systems import Systems
 from runbook.errors import NotFound
 from runbook.recording import Recorder
 from runbook.redaction import Redactor, environment_secrets
 from runbook.result import Findings, Reading
+from runbook.sampling import Sampler
 from runbook.store.ids import new_run_id
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Run(Systems):
         self._broker = lease.broker
         self._headless = lease.recording is not None
         self._ahead = Ahead()
-        self._sampler: _Sampler | None = None
+        self._sampler: Sampler | None = None
         self.started_at = self.context.now()
         self.window = _window(self.started_at, self.parameters)
 
@@ -160,7 +161,7 @@ class Run(Systems):
     def sample(self, take: Callable[[], object], *, samples: int, seconds: float) -> None:
         """Call ``take`` ``samples`` times, ``seconds`` apart, while the notebook goes on; the first time is now."""
         take()
-        self._sampler = _Sampler(take, samples - 1, seconds)
+        self._sampler = Sampler(take, samples - 1, seconds, watched=self._watched)
 
     def wait_for_samples(self) -> None:
         """Return when the last sample is in."""
@@ -287,37 +288,3 @@ def _window(now: datetime, parameters: Mapping[str, Any]) -> tuple[datetime, dat
         return anchor - timedelta(minutes=float(parameters.get("window_minutes", 30))), now
     except OverflowError:  # an alert of the year 1
         return anchor, now
-
-
-class _Sampler:
-    """Takes the remaining samples on a thread of its own."""
-
-    def __init__(self, take: Callable[[], object], count: int, seconds: float) -> None:
-        self._stop = threading.Event()
-        self._error: Exception | None = None
-        self._take, self._count, self._seconds = take, count, seconds
-        self._thread = threading.Thread(target=self._work, name="samples", daemon=True)
-        if count > 0:
-            self._thread.start()
-
-    def _work(self) -> None:
-        began = utc_now()
-        for number in range(1, self._count + 1):
-            due = self._seconds * number - (utc_now() - began).total_seconds()
-            if self._stop.wait(max(0.0, due)):
-                return
-            try:
-                self._take()
-            except Exception as error:  # noqa: BLE001 - raised again by wait(), in the cell that needs the samples
-                self._error = error
-                return
-
-    def wait(self) -> None:
-        if self._thread.ident is not None:
-            self._thread.join()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def cancel(self) -> None:
-        self._stop.set()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import nbformat
 from nbformat import NotebookNode
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from runbook import catalog
 from runbook.broker.working_copy import run_of
@@ -209,6 +209,9 @@ def _main(arguments: Sequence[str]) -> int:
         settings = settings_module.load()
         worked = Worked.model_validate_json(sys.stdin.read())
         done = asyncio.run(publish(worked, settings, open_archive(settings), actor=f"person:{getpass.getuser()}"))
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
+        done = {"error": f"what was handed in is no run of ours: {where}", "remedy": ""}
     except RunbookError as error:
         done = {"error": error.message, "remedy": error.remedy}
     sys.stdout.write(json.dumps(done) + "\n")

@@ -122,10 +122,21 @@ def _fields(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     if unseen := result.get("not_checked") or ():
         sources = ", ".join(dict.fromkeys(_plain(item.get("source")) for item in unseen))
         fields.append({"name": f"Not checked: {len(unseen)}", "value": _cut(sources or "see the report", FIELD_VALUE)})
-    if titles := [_plain(action.get("title")) for action in result.get("actions") or ()]:
+    if titles := [_action(action) for action in result.get("actions") or ()]:
         listed = [f"{n}. {_cut(title, 150)}" for n, title in enumerate(titles[:_TOP_ACTIONS], 1)]
-        fields.append({"name": "Proposed actions", "value": _cut("\n".join(listed), FIELD_VALUE)})
+        fields.append(
+            {
+                "name": "Actions" if result.get("revision") else "Proposed actions",
+                "value": _cut("\n".join(listed), FIELD_VALUE),
+            }
+        )
     return fields[:FIELDS]
+
+
+def _action(action: Mapping[str, Any]) -> str:
+    """Its title, and what became of it when somebody took it."""
+    became = action.get("became") or (action.get("state") if action.get("state") not in (None, "proposed") else "")
+    return f"{_plain(action.get('title'))}{f': {_plain(became)}' if became else ''}"
 
 
 def _cause_field(place: int, cause: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,10 +115,7 @@ def test_an_engineer_opens_a_run_fixes_it_and_publishes(
     with jupyter(environment, tmp_path, run_id) as url:
         page = opened(chromium, url)
         picture(page, "opened")
-        try:
-            step_through(page)
-        finally:
-            picture(page, "stepped")
+        step_through(page)
         card = page.locator(".widget-vbox .widget-vbox", has=page.locator(".rb-card")).first
         card.scroll_into_view_if_needed()
         picture(page, "card")
@@ -206,7 +203,8 @@ def test_nothing_that_acts_reaches_a_kernel(chromium: Browser, environment: dict
         "print('seen', sorted(n for n in os.environ if n.startswith('RUNBOOK')), run.settings.postgres.action_dsn,"
         " run.settings.postgres.dsn is not None)"
     )
-    content = {"cells": [cell | {"source": look}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    content = {"cells": [cell | {"source": look}], "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 5}
     (notebooks / "look.ipynb").write_text(json.dumps(content))
     with jupyter(environment | {"RUNBOOK_NOTEBOOKS": str(notebooks)}, tmp_path) as url:
         page = opened(chromium, url.replace("/lab?", "/lab/tree/look.ipynb?"))

@@ -6,6 +6,7 @@ next save, by hand or by JupyterLab itself, is waited for on a thread, and the o
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import os
@@ -75,13 +76,25 @@ def publish(run: Mapping[str, Any], notebook: Path, broker: BrokerClient | None)
 
 
 def _saved(notebook: Path, since_ns: int) -> bool:
-    """Wait for a save."""
-    deadline = time.monotonic() + SAVE_SECONDS
+    """Wait for a save, and for its end: Jupyter writes into the file itself, so half of it can be seen."""
+    deadline, seen = time.monotonic() + SAVE_SECONDS, (0, 0)
     while time.monotonic() < deadline:
-        if notebook.is_file() and notebook.stat().st_mtime_ns > since_ns:
-            return True
+        with contextlib.suppress(FileNotFoundError):
+            stat = notebook.stat()
+            now = (stat.st_mtime_ns, stat.st_size)
+            if now[0] > since_ns and now == seen and _is_whole(notebook):
+                return True
+            seen = now
         time.sleep(_LOOK_SECONDS)
     return False
+
+
+def _is_whole(notebook: Path) -> bool:
+    try:
+        json.loads(notebook.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def _here(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,18 @@ def test_it_waits_for_the_next_save_and_no_cell_waits_with_it(notebook: Path, sa
     assert "Published as run r-1, revision 2: /archive/report.html. Message on Discord: sent." in said[-1]
 
 
+def test_a_save_that_is_not_over_is_waited_for(notebook: Path, said: list[str]) -> None:
+    broker = Broker()
+    thread = publish(RUN, notebook, broker)  # type: ignore[arg-type]
+    notebook.write_text('{"cells": [')
+    time.sleep(1)
+    assert broker.asked == []
+    notebook.write_text('{"cells": []}')
+    thread.join(10)
+    assert len(broker.asked) == 1
+    assert "Published" in said[-1]
+
+
 def test_what_was_never_saved_is_not_published(
     notebook: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,10 +97,28 @@ def step_through(page: Page) -> None:
     page.locator(".jp-Notebook .jp-Cell").first.click()
     page.keyboard.press("Escape")
     page.keyboard.press("Control+Home")
-    count = page.evaluate("document.querySelectorAll('.jp-Notebook .jp-Cell').length")
-    for _ in range(int(count)):
+    for number in range(1, cells(page) + 1):
+        expect(page.get_by_text(re.compile(rf"^Cell {number}/"))).to_be_visible(timeout=60_000)
         page.keyboard.press("Shift+Enter")
-    page.locator(".rb-card").first.wait_for(timeout=90_000)
+        page.wait_for_function(NOTHING_RUNS, timeout=90_000)
+    card = page.locator(".rb-card").first
+    # JupyterLab draws only what is in view.
+    for _ in range(20):
+        if card.is_visible():
+            break
+        page.keyboard.press("Escape")
+        page.keyboard.press("ArrowUp")
+        page.wait_for_timeout(300)
+    card.wait_for(timeout=30_000)
+
+
+def cells(page: Page) -> int:
+    """How many there are, by the status bar."""
+    told = page.get_by_text(re.compile(r"^Cell \d+/\d+$")).inner_text()
+    return int(told.partition("/")[2])
+
+
+NOTHING_RUNS = "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.textContent.includes('*'))"
 
 
 def test_an_engineer_opens_a_run_fixes_it_and_publishes(

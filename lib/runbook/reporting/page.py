@@ -323,7 +323,7 @@ def _action(action: Mapping[str, Any]) -> ActionEntry:
         by_hand=str(action.get("by_hand") or ""),
         undo=str(action.get("undo") or "irreversible"),
         needs=str(action.get("needs") or ""),
-        became=str(action.get("became") or ""),
+        became=words.sentence(str(action.get("became") or "")),
     )
 
 

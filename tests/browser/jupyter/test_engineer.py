@@ -179,7 +179,7 @@ def test_an_engineer_opens_a_run_fixes_it_and_publishes(
     assert action["became"].startswith("fixed:")
     assert result["revision"]["number"] == 2
     assert (directory / "report.1.html").is_file()
-    assert "fixed:" in (directory / "report.html").read_text()
+    assert "Fixed: usable slots idle" in (directory / "report.html").read_text()
     (message,) = channel.heard
     assert f"runbook jupyter {run_id}" in json.dumps(message)
     assert "revision 2" in json.dumps(message)

@@ -46,7 +46,7 @@ serve: setup
 	$(BIN)/runbook serve
 
 jupyter: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/runbook jupyter $(RUN)
 
 # Resolves the dependencies again; the lock names no index and carries a hash for every file.
 lock: setup

@@ -8,24 +8,28 @@ A run holds diagnosing credentials only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runbook import cards, publishing, views
 from runbook import settings as settings_module
-from runbook import views
 from runbook.ahead import Ahead
-from runbook.connectors.base import Context, utc_now
+from runbook.broker_client import BrokerClient, BrokerUnreachable
+from runbook.connectors.base import Context
 from runbook.connectors.systems import Systems
+from runbook.errors import NotFound
 from runbook.recording import Recorder
 from runbook.redaction import Redactor, environment_secrets
 from runbook.result import Findings, Reading
+from runbook.sampling import Sampler
+from runbook.store.ids import new_run_id
 
 if TYPE_CHECKING:
     from runbook.reporting.charts import Chart
@@ -43,6 +47,8 @@ class Lease:
     recording: Path | None
     settings: Settings
     alert: Mapping[str, Any] | None = None
+    #: The broker that may act for this run; none in a headless one.
+    broker: BrokerClient | None = None
 
 
 @dataclass
@@ -86,19 +92,28 @@ def start(runbook: str, **parameters: Any) -> Run:
     """Begin a run of ``runbook`` with these parameters, and make ``%%sql`` and ``%%sh`` speak to its systems."""
     lease = _kernel.lease
     if lease is None or lease.runbook != runbook:
-        service = str(parameters.get("service", ""))
-        configured = settings_module.load().for_service(service)
+        plain, broker = _diagnosing(str(parameters.get("service", "")))
         lease = Lease(
-            run_id=f"interactive-{uuid.uuid4().hex[:12]}",
+            run_id=new_run_id(),
             runbook=runbook,
             recording=None,
-            settings=settings_module.from_plain(configured.diagnosing()),
+            settings=settings_module.from_plain(plain),
+            broker=broker,
         )
     if _kernel.run is not None:
         _kernel.run.close()
     _kernel.run = Run(lease, parameters)
     _register_magics()
     return _kernel.run
+
+
+def _diagnosing(service: str) -> tuple[dict[str, Any], BrokerClient | None]:
+    """The settings that diagnose: those of the broker beside this kernel, else those in force here."""
+    broker = BrokerClient.from_environment()
+    if broker is not None:
+        with contextlib.suppress(BrokerUnreachable):
+            return broker.diagnosing(service), broker
+    return settings_module.load().for_service(service).diagnosing(), None
 
 
 def _register_magics() -> None:
@@ -123,8 +138,10 @@ class Run(Systems):
         context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets))
         super().__init__(context, lease.settings, watched=lease.recording is None)
         self.findings: Findings | None = None
+        self._broker = lease.broker
+        self._headless = lease.recording is not None
         self._ahead = Ahead()
-        self._sampler: _Sampler | None = None
+        self._sampler: Sampler | None = None
         self.started_at = self.context.now()
         self.window = _window(self.started_at, self.parameters)
 
@@ -144,7 +161,7 @@ class Run(Systems):
     def sample(self, take: Callable[[], object], *, samples: int, seconds: float) -> None:
         """Call ``take`` ``samples`` times, ``seconds`` apart, while the notebook goes on; the first time is now."""
         take()
-        self._sampler = _Sampler(take, samples - 1, seconds)
+        self._sampler = Sampler(take, samples - 1, seconds, watched=self._watched)
 
     def wait_for_samples(self) -> None:
         """Return when the last sample is in."""
@@ -197,8 +214,41 @@ class Run(Systems):
             self.show(blockers, "Lock waits")
 
     def show_actions(self) -> None:
-        """Show the proposed actions with what to copy."""
-        views.actions(self.findings)
+        """Show the proposed actions with what to copy; beside a broker also with what plans and applies them."""
+        if self._broker is None:
+            views.actions(self.findings)
+        else:
+            cards.show(self.findings, self._concluded(), self._broker)
+
+    def _concluded(self) -> dict[str, Any]:
+        """What this run found, as the broker takes it in."""
+        findings = {} if self.findings is None else self.findings.as_dict()
+        return {"run_id": self.id, "runbook": self.runbook, "parameters": self.parameters, "findings": findings}
+
+    def publish(self, notebook: str = "") -> None:
+        """Archive this notebook, with its outputs as they are saved next, as the run's report, and announce it.
+
+        Parameters
+        ----------
+        notebook
+            Its file, where the Jupyter front end does not tell.
+        """
+        if self._headless:
+            views.note("A headless run is archived and announced by whoever started it.")
+            return
+        try:
+            path = publishing.notebook_file(notebook)
+        except NotFound as error:
+            views.note(f"Not published: {error}")
+            return
+        worked = {
+            "run_id": self.id,
+            "runbook": self.runbook,
+            "parameters": self.parameters,
+            "started_at": self.started_at.isoformat(),
+            "readings": [reading.as_dict() for reading in self.readings],
+        }
+        publishing.publish(worked, path, self._broker)
 
     def show_checks(self, checks: Sequence[Mapping[str, Any]]) -> None:
         """Show guards that are or are not in place."""
@@ -208,6 +258,8 @@ class Run(Systems):
         """Show a draft for the incident channel."""
         if self.findings is not None:
             views.message(self.findings, self.runbook)
+            if self._broker is not None:
+                views.note("run.publish() archives this notebook as the report of its run, and posts it.")
 
     def close(self) -> None:
         """Give back what the run holds."""
@@ -236,37 +288,3 @@ def _window(now: datetime, parameters: Mapping[str, Any]) -> tuple[datetime, dat
         return anchor - timedelta(minutes=float(parameters.get("window_minutes", 30))), now
     except OverflowError:  # an alert of the year 1
         return anchor, now
-
-
-class _Sampler:
-    """Takes the remaining samples on a thread of its own."""
-
-    def __init__(self, take: Callable[[], object], count: int, seconds: float) -> None:
-        self._stop = threading.Event()
-        self._error: Exception | None = None
-        self._take, self._count, self._seconds = take, count, seconds
-        self._thread = threading.Thread(target=self._work, name="samples", daemon=True)
-        if count > 0:
-            self._thread.start()
-
-    def _work(self) -> None:
-        began = utc_now()
-        for number in range(1, self._count + 1):
-            due = self._seconds * number - (utc_now() - began).total_seconds()
-            if self._stop.wait(max(0.0, due)):
-                return
-            try:
-                self._take()
-            except Exception as error:  # noqa: BLE001 - raised again by wait(), in the cell that needs the samples
-                self._error = error
-                return
-
-    def wait(self) -> None:
-        if self._thread.ident is not None:
-            self._thread.join()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def cancel(self) -> None:
-        self._stop.set()

@@ -56,11 +56,12 @@ def chart(name: str, *given: Any, **options: Any) -> Chart | None:
     return drawing
 
 
-def actions(findings: Findings | None) -> None:
+def actions(findings: Findings | None, *, note: str = "") -> None:
     """The proposed actions with what to copy."""
     from runbook.reporting.readings import actions_html
 
-    _html(actions_html([] if findings is None else findings.as_dict()["actions"]))
+    shown = actions_html([] if findings is None else findings.as_dict()["actions"])
+    _html(shown + (f"<p>{html.escape(note)}</p>" if note else ""))
 
 
 def checks(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -76,6 +77,11 @@ def message(findings: Findings, runbook: str) -> None:
     from runbook.reporting.readings import message_draft
 
     _html(f"<pre>{html.escape(message_draft(findings.as_dict(), runbook))}</pre>")
+
+
+def note(text: str) -> None:
+    """A line."""
+    _html(f"<p>{html.escape(text)}</p>")
 
 
 def result(findings: Findings) -> None:

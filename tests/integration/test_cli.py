@@ -276,3 +276,8 @@ def test_a_reader_that_goes_away_is_no_error(command: Command) -> None:
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize(("run", "said"), [("20261129T120000000-k3f9qa7m", "no run"), ("../../etc", "is not letters")])
+def test_jupyter_on_a_run_that_is_not_there_starts_nothing(command: Command, run: str, said: str) -> None:
+    told(command("jupyter", run, "--no-browser"), 2, said)

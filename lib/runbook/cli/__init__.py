@@ -13,11 +13,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from runbook import __version__
-from runbook.cli import actions, runbooks, service, trials
+from runbook.cli import actions, interactive, runbooks, service, trials
 from runbook.cli.base import app, error
 from runbook.errors import RunbookError
 
-__all__ = ["actions", "app", "main", "runbooks", "service", "trials"]
+__all__ = ["actions", "app", "interactive", "main", "runbooks", "service", "trials"]
 
 
 def main() -> NoReturn:

@@ -15,14 +15,13 @@ import structlog
 
 from runbook.actions.acting import Acting, Standing
 from runbook.actions.kinds import KINDS
-from runbook.actions.plan import Measure, Order, Refused, orders
+from runbook.actions.plan import Order, Refused, orders
 from runbook.dispatch.reports import take_up
 from runbook.errors import NotFound
-from runbook.execution.execute import RunRequest, execute
+from runbook.execution.remeasure import by_running
 from runbook.reporting.archive import RESULT, open_archive
 from runbook.store import open_store
 from runbook.store.action_log import ActionLog, Moved
-from runbook.store.ids import new_run_id
 
 if TYPE_CHECKING:
     from runbook.execution.kernels import KernelPool
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-ANCHOR = "alert_at"
-"""The parameter that pins a run to the moment of its alert: a fresh look is at now."""
 MOST_RUNS = 50
 
 
@@ -50,10 +47,9 @@ class Desk:
     def __init__(self, settings: Settings, store: Store, pool: KernelPool | None = None) -> None:
         self._settings = settings
         self._store = store
-        self._pool = pool
         self._archive = open_archive(settings)
         self.log = ActionLog(store, settings)
-        self.acting = Acting(settings, self.log, self._measure_again)
+        self.acting = Acting(settings, self.log, by_running(settings, self._archive, pool, store.runs.record))
 
     async def orders_of(self, run_id: str) -> list[Order]:
         """What a run proposed, in its order.
@@ -111,20 +107,6 @@ class Desk:
             else:
                 found.append(action)
         return found
-
-    async def _measure_again(self, order: Order) -> Measure | None:
-        parameters: dict[str, Any] = {name: value for name, value in order.parameters.items() if name != ANCHOR}
-        request = RunRequest(run_id=new_run_id(), runbook=order.runbook, parameters=parameters)
-        result = await asyncio.to_thread(execute, request, self._settings, archive=self._archive, pool=self._pool)
-        await self._store.runs.record(result)
-        if result["state"] != "succeeded":
-            return None
-        symptom = result["symptom"]
-        return Measure(
-            run_id=result["run_id"], label=str(symptom.get("label")), value=symptom.get("value"),
-            unit=str(symptom.get("unit") or ""), breached=symptom.get("breached"),
-            tiers={entry["cause"]: entry["tier"] for entry in result["verdict"]},
-        )  # fmt: skip
 
 
 def told(order: Order, standing: Standing) -> dict[str, Any]:

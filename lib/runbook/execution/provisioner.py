@@ -11,9 +11,9 @@ import os
 from typing import Any
 
 from jupyter_client.provisioning import LocalProvisioner
-from traitlets import Unicode
+from traitlets import Bool, Unicode
 
-from runbook.execution.zygote import fork
+from runbook.execution.zygote import ZygoteUnavailable, fork
 
 NAME = "runbook-zygote"
 """Name of the entry point in the group ``jupyter_client.kernel_provisioners``."""
@@ -24,19 +24,27 @@ class ZygoteProvisioner(LocalProvisioner):
 
     socket = Unicode("", config=True, help="Unix socket of the zygote; empty: start the process locally.")
 
+    or_cold = Bool(False, config=True, help="Start the process locally when nobody listens at the socket (yet).")
+
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Fork a kernel and return its connection information.
 
         Raises
         ------
         ZygoteUnavailable
-            Nobody listens at :attr:`socket`.
+            Nobody listens at :attr:`socket`, and :attr:`or_cold` is not set.
         """
         if not self.socket:
             return await super().launch_kernel(cmd, **kwargs)
         argv = cmd[cmd.index("ipykernel_launcher") + 1 :]
         cwd = str(kwargs.get("cwd") or os.getcwd())  # noqa: PTH109 - what the local provisioner's Popen would use
-        self.process = fork(self.socket, argv, kwargs["env"], cwd)
+        try:
+            self.process = fork(self.socket, argv, kwargs["env"], cwd)
+        except ZygoteUnavailable:
+            if not self.or_cold:
+                raise
+            self.socket = ""
+            return await super().launch_kernel(cmd, **kwargs)
         self.pid = self.pgid = self.process.pid
         self.cwd = cwd
         return self.connection_info

@@ -41,6 +41,9 @@ _TOP_CAUSES = 3
 _TOP_ACTIONS = 5
 _FOUND = ("confirmed", "probable", "possible")
 
+_RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+"""What may stand in a command to copy."""
+
 
 def message(result: Mapping[str, Any], report_url: str, mention: str = "") -> dict[str, Any]:
     """The webhook body for a run that ended.
@@ -103,10 +106,15 @@ def _lines(result: Mapping[str, Any], report_url: str) -> list[str]:
         lines.append(f"{_plain(symptom.get('label'))}: {_plain(symptom['value'])} {_plain(symptom.get('unit'))}{limit}")
     if result.get("impact") not in (None, "", "unknown"):
         lines.append(f"Impact: {_cut(_plain(result['impact']), 500)}")
+    if revision := result.get("revision"):
+        who = str(revision.get("by", "")).removeprefix("person:")
+        lines.append(f"Worked through by {_plain(who)}, revision {_plain(revision.get('number'))} of the report")
     if not report_url:
         lines.append("There is no report of this run.")
     elif not report_url.startswith(("http://", "https://")):
         lines.append(f"Report: {_plain(report_url)}")
+    if report_url and _RUN_ID.fullmatch(str(result.get("run_id"))):
+        lines.append(f"Open in JupyterLab: `runbook jupyter {result['run_id']}`")
     return lines
 
 
@@ -118,10 +126,21 @@ def _fields(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     if unseen := result.get("not_checked") or ():
         sources = ", ".join(dict.fromkeys(_plain(item.get("source")) for item in unseen))
         fields.append({"name": f"Not checked: {len(unseen)}", "value": _cut(sources or "see the report", FIELD_VALUE)})
-    if titles := [_plain(action.get("title")) for action in result.get("actions") or ()]:
+    if titles := [_action(action) for action in result.get("actions") or ()]:
         listed = [f"{n}. {_cut(title, 150)}" for n, title in enumerate(titles[:_TOP_ACTIONS], 1)]
-        fields.append({"name": "Proposed actions", "value": _cut("\n".join(listed), FIELD_VALUE)})
+        fields.append(
+            {
+                "name": "Actions" if result.get("revision") else "Proposed actions",
+                "value": _cut("\n".join(listed), FIELD_VALUE),
+            }
+        )
     return fields[:FIELDS]
+
+
+def _action(action: Mapping[str, Any]) -> str:
+    """Its title, and what became of it when somebody took it."""
+    became = action.get("became") or (action.get("state") if action.get("state") not in (None, "proposed") else "")
+    return f"{_plain(action.get('title'))}{f': {_plain(became)}' if became else ''}"
 
 
 def _cause_field(place: int, cause: Mapping[str, Any]) -> dict[str, Any]:

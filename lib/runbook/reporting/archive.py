@@ -98,6 +98,18 @@ class Archive:
         _check_names((name,))
         return directory / name
 
+    def find(self, run_id: str) -> Path | None:
+        """The directory of a run of which only the id is known; ``None`` when there is none.
+
+        Raises
+        ------
+        ArchiveError
+            The run id is no plain name.
+        """
+        if not _RUN_ID.fullmatch(run_id):
+            raise ArchiveError(f"run id {run_id[:60]!r} is not letters, digits, - and _")
+        return next(self.directory.glob(f"[0-9]*/[0-9]*/[0-9]*/{run_id}"), None)
+
     def check(self) -> None:
         """Write and remove a file, so that an archive that cannot be written is known before a run needs it.
 

@@ -40,7 +40,8 @@ ACTIONS_MARK = '<div class="rb-findings rb-actions">'
 
 
 @cache
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of a fragment; what it is given is escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
     environment.filters.update(FILTERS)
@@ -52,7 +53,7 @@ def findings_html(findings: Mapping[str, Any], *, style: bool = True) -> str:
 
     In JupyterLab it takes the theme's colours, light or dark; elsewhere it falls back on its own.
     """
-    return _template("findings.html.j2").render(page=page(findings), style=style).strip()
+    return template("findings.html.j2").render(page=page(findings), style=style).strip()
 
 
 def actions_html(proposed: Iterable[Mapping[str, Any]]) -> str:
@@ -60,4 +61,4 @@ def actions_html(proposed: Iterable[Mapping[str, Any]]) -> str:
     shown = actions(list(proposed))
     if not shown:
         return "<p>Nothing is proposed: no cause was found that an action would help.</p>"
-    return _template("actions.html.j2").render(actions=shown).strip()
+    return template("actions.html.j2").render(actions=shown).strip()

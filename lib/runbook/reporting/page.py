@@ -109,6 +109,8 @@ class ActionEntry:
     by_hand: str
     undo: str
     needs: str
+    #: What became of the symptom when it was applied; empty when it was not.
+    became: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,6 +323,7 @@ def _action(action: Mapping[str, Any]) -> ActionEntry:
         by_hand=str(action.get("by_hand") or ""),
         undo=str(action.get("undo") or "irreversible"),
         needs=str(action.get("needs") or ""),
+        became=words.sentence(str(action.get("became") or "")),
     )
 
 

@@ -369,6 +369,7 @@ def test_the_run_page_leads_to_the_report_and_shows_the_actions(service: Service
     service.ended(answer["run_id"])
     page = service.client.get(f"/runs/{answer['run_id']}").text
     assert f'href="/reports/{answer["run_id"]}"' in page
+    assert f"<code>runbook jupyter {answer['run_id']}</code>" in page
     assert "Terminate 24 leaked sessions" in page
 
 

@@ -99,6 +99,17 @@ def test_a_run_that_failed_says_so_first() -> None:
     assert "in cell 4" in body["embeds"][0]["description"]
 
 
+def test_a_message_says_how_the_run_is_opened_and_who_worked_on_it() -> None:
+    run = "20261123T072513042-k3f9qa7m"
+    text = message(document(run), URL)["embeds"][0]["description"]
+    assert f"`runbook jupyter {run}`" in text
+    assert "Worked through" not in text
+    published = document(run) | {"revision": {"number": 2, "by": "person:ada", "worked_as": run}}
+    assert "Worked through by ada, revision 2" in message(published, URL)["embeds"][0]["description"]
+    assert "runbook jupyter" not in str(message(document(run), ""))
+    assert "runbook jupyter" not in str(message(document("`@here`"), URL))
+
+
 def test_a_run_without_a_report_or_findings_still_makes_a_message() -> None:
     body = message({"run_id": "r", "runbook": "db", "state": "interrupted"}, "")
     assert "There is no report" in body["embeds"][0]["description"]

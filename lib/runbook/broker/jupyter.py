@@ -1,0 +1,124 @@
+"""``runbook jupyter``: the broker and JupyterLab side by side, until one of them is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from runbook import catalog
+from runbook.broker.lab import Lab
+from runbook.broker.server import listening
+from runbook.broker.working_copy import working_copy
+from runbook.errors import ConfigurationError
+from runbook.execution.environment import kernel_environment
+from runbook.execution.kernel import private_directory
+from runbook.execution.zygote import Zygote, ZygoteUnavailable
+from runbook.execution.zygote_main import SOCKET_NAME
+from runbook.reporting.archive import open_archive
+
+if TYPE_CHECKING:
+    from runbook.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+AS_ROOT = (
+    "you are root, and so are the broker and every kernel: cells read every file and process of this host, actions on "
+    "its workers and files are done as root, and nothing keeps a notebook from what the broker knows. "
+    "A user of your own is enough for everything else"
+)
+"""What root adds."""
+
+_PR_SET_DUMPABLE = 4
+
+Say = Callable[[str], None]
+
+
+def jupyter(settings: Settings, run_id: str = "", *, port: int = 0, browser: bool = True, say: Say) -> None:
+    """Open the notebooks, or the working copy of one run, with a broker beside them; returns when that is over.
+
+    Raises
+    ------
+    RunbookError
+        There is no such run, or JupyterLab does not start.
+    """
+    notebook = working_copy(run_id, open_archive(settings)) if run_id else None
+    root = notebook.parent if notebook is not None else _notebooks()
+    _keep_to_itself()
+    if os.geteuid() == 0:
+        say(AS_ROOT)
+    asyncio.run(_beside(settings, root, notebook.name if notebook is not None else "", port, browser, say))
+
+
+def _keep_to_itself() -> None:
+    """Nobody's process but root's may look into this one, not even one of the same user, as every kernel is."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _notebooks() -> Path:
+    found = catalog.directories()
+    if not found:
+        raise ConfigurationError("there are no notebooks", remedy="Name their directory in RUNBOOK_NOTEBOOKS")
+    return found[0]
+
+
+async def _beside(settings: Settings, root: Path, name: str, port: int, browser: bool, say: Say) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        scratch, nursery = stack.enter_context(_private()), stack.enter_context(_private())
+        warming = asyncio.create_task(asyncio.to_thread(_zygote, nursery))
+        stack.push_async_callback(_closed, warming)
+        broker = await stack.enter_async_context(listening(settings, root=root))
+        if broker.trouble:
+            say(f"nothing can be done from a notebook, only read: {broker.trouble}")
+        lab = Lab(root=root, scratch=scratch, kernel=broker.environment, port=port or _free_port())
+        stack.callback(lab.end)
+        lab.start(zygote=nursery / SOCKET_NAME, open_at=name, browser=browser)
+        await asyncio.to_thread(lab.wait_until_it_answers)
+        say(f"JupyterLab: {lab.url(name)}")
+        say("Ctrl-C ends it and the broker")
+        while not stop.is_set() and not lab.ended():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.5)
+
+
+def _zygote(directory: Path) -> Zygote | None:
+    """What forks warm kernels; without one they are started cold."""
+    try:
+        return Zygote(directory, kernel_environment(os.environ, ipython_dir=directory / "ipython"))
+    except ZygoteUnavailable as error:
+        log.warning("kernels_start_cold", reason=str(error))
+        return None
+
+
+async def _closed(warming: asyncio.Task[Zygote | None]) -> None:
+    zygote = await warming
+    if zygote is not None:
+        zygote.close()
+
+
+@contextlib.contextmanager
+def _private() -> Generator[Path]:
+    directory = private_directory()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

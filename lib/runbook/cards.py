@@ -1,0 +1,185 @@
+"""Proposed actions as cards with buttons, where a broker is there to act; their static HTML stands beside them.
+
+A click is answered on a thread of its own, so that no cell and no other click waits. Nothing acts here: each button
+asks the broker for one step, and the card shows how far the action has come, or why the step was refused.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from runbook import views
+from runbook.broker_client import BrokerClient
+from runbook.errors import RunbookError
+from runbook.result import Findings
+
+Told = Mapping[str, Any]
+
+
+def show(findings: Findings | None, run: Mapping[str, Any], broker: BrokerClient) -> None:
+    """Show the actions of a run as cards; as static HTML, with the reason, where the broker does not take them."""
+    proposed = [] if findings is None else findings.as_dict()["actions"]
+    if not proposed:
+        views.actions(findings)
+        return
+    try:
+        offered = broker.offer(run)
+    except RunbookError as error:
+        views.actions(findings, note=f"Nothing can be done from here: {error}")
+        return
+    display_cards([Card(action, told, broker) for action, told in zip(proposed, offered, strict=True)], proposed)
+
+
+def display_cards(cards: Sequence[Card], proposed: Sequence[Mapping[str, Any]]) -> None:
+    """One output: the widgets for a live front end, the static HTML for every other reader."""
+    import ipywidgets
+    from IPython.display import display
+
+    from runbook.reporting.readings import actions_html
+
+    box = ipywidgets.VBox([card.widget for card in cards])
+    titles = "; ".join(str(action["title"]) for action in proposed)
+    bundle = dict(box._repr_mimebundle_())
+    display(bundle | {"text/html": actions_html(proposed), "text/plain": f"proposed: {titles}"}, raw=True)
+
+
+class Card:
+    """One action: what it is, what to type, the buttons, what became of it.
+
+    Parameters
+    ----------
+    action
+        As proposed in the findings.
+    told
+        How far it has come, by the broker.
+    """
+
+    def __init__(self, action: Mapping[str, Any], told: Told, broker: BrokerClient) -> None:
+        self._action = action
+        self._broker = broker
+        self._id = str(told["id"])
+        self.told = told
+        self._build()
+        self._show()
+
+    def _build(self) -> None:
+        import ipywidgets as widgets
+
+        title = str(self._action["title"])
+        # As wide as the card and no wider: a wide table scrolls in itself.
+        within = {"width": "auto", "min_width": "0"}
+        self.head, self.foot, self.state = (widgets.HTML(layout=within) for _ in range(3))
+        self.plan = _button("Plan", f"Look at the targets as they are now; changes nothing. {title}", self._plan)
+        self.typed = widgets.Text(
+            continuous_update=True,
+            style={"description_width": "initial"},
+            layout={"width": "auto", "min_width": "18em", "flex": "0 1 26em"},
+        )
+        self.apply = _button("Apply", f"Do it, once the name is typed. {title}", self._apply, style="danger")
+        self.verify = _button("Verify", f"Run the runbook again and measure the symptom. {title}", self._verify)
+        self.undo = _button("Undo", f"Put back what was changed. {title}", self._undo, style="warning")
+        self._buttons = (self.plan, self.apply, self.verify, self.undo)
+        row = widgets.HBox(
+            [self.plan, self.typed, self.apply, self.verify, self.undo],
+            layout={"flex_flow": "row wrap", "align_items": "center", "margin": "4px 0"},
+        )
+        self.widget = widgets.VBox(
+            [self.head, self.foot, row, self.state],
+            layout={"border": "1px solid var(--jp-border-color2, #d0d7de)", "padding": "8px 14px", "margin": "6px 0",
+                    "max_width": "72rem"},
+        )  # fmt: skip
+
+    # -- the steps ----------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        self._take("Looking at the targets …", lambda: self._broker.plan(self._id))
+
+    def _apply(self) -> None:
+        digest, typed = str((self.told.get("plan") or {}).get("digest", "")), str(self.typed.value)
+        self._take("Applying …", lambda: self._broker.apply(self._id, digest=digest, typed=typed))
+
+    def _verify(self) -> None:
+        self._take("The runbook runs again to measure the symptom …", lambda: self._broker.verify(self._id))
+
+    def _undo(self) -> None:
+        self._take("Undoing …", lambda: self._broker.undo(self._id))
+
+    def _take(self, doing: str, step: Callable[[], Told]) -> None:
+        """Take a step on a thread of its own; until it is over, no other one can be asked for."""
+        self._lock(True)
+        self.state.value = _status(doing)
+        # In the context of the click, so that the widgets know whom they answer.
+        work = contextvars.copy_context().run
+        threading.Thread(target=work, args=(self._taken, step), name="card", daemon=True).start()
+
+    def _taken(self, step: Callable[[], Told]) -> None:
+        said = ""
+        try:
+            self.told = step()
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs into the card, not into a lost thread
+            said = _alarm(str(error) if isinstance(error, RunbookError) else type(error).__name__)
+            self._ask_again()
+        self.state.value = said
+        self._show()
+        self._lock(False)
+
+    def _ask_again(self) -> None:
+        """A step that failed may have left something: the card shows how far the action has really come."""
+        try:
+            self.told = self._broker.told(self._id)
+        except RunbookError:
+            return
+
+    # -- what is seen -------------------------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        from runbook.reporting.action_card import progress_html, proposal_html
+
+        told, state = self.told, str(self.told["state"])
+        applicable, confirm = bool(told["applicable"]), str(told.get("confirm") or "")
+        self.head.value = proposal_html(self._action, told)
+        self.foot.value = progress_html(told)
+        planned = applicable and bool(told.get("plan")) and state in ("proposed", "approved")
+        done = applicable and state in ("applied", "verified")
+        _visible(self.plan, applicable and state not in ("applied", "verified", "undone"))
+        _visible(self.typed, planned)
+        _visible(self.apply, planned)
+        _visible(self.verify, done)
+        _visible(self.undo, done and bool(told.get("reversible")))
+        self.typed.description = f"Type {confirm} to confirm"
+        self.typed.placeholder = confirm
+        if not planned:
+            self.typed.value = ""
+        self.plan.description = "Plan again" if told.get("plan") else "Plan"
+
+    def _lock(self, locked: bool) -> None:
+        for control in (*self._buttons, self.typed):
+            control.disabled = locked
+
+
+def _button(text: str, tooltip: str, clicked: Callable[[], None], *, style: str = "") -> Any:
+    import ipywidgets
+
+    button = ipywidgets.Button(description=text, tooltip=tooltip, button_style=style)
+    button.on_click(lambda _: clicked())
+    return button
+
+
+def _visible(control: Any, visible: bool) -> None:
+    """What is not shown is not reached by the keyboard either."""
+    control.layout.display = None if visible else "none"
+
+
+def _status(text: str) -> str:
+    return f'<p role="status" style="margin:2px 0">{escape(text)}</p>'
+
+
+def _alarm(text: str) -> str:
+    return (
+        '<p role="alert" style="margin:2px 0;font-weight:600;color:var(--jp-error-color1,#b3261e)">'
+        f"Not done: {escape(text)}</p>"
+    )

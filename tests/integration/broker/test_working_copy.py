@@ -103,7 +103,7 @@ def test_it_is_the_owners_alone_and_stays_as_it_was_left(archived: Archive) -> N
     assert working_copy(RUN, archived).read_text() == text
 
 
-@pytest.mark.parametrize("run_id", [new_run_id(), "nothing"])
+@pytest.mark.parametrize("run_id", [new_run_id(), "nothing"], ids=["unknown", "nothing"])
 def test_a_run_that_is_not_archived_has_none(archived: Archive, run_id: str) -> None:
     with pytest.raises(NotFound, match="no run"):
         working_copy(run_id, archived)

@@ -43,8 +43,7 @@ ROLES: Mapping[str, str] = {
     "batch": "",
     "monitor": "GRANT pg_monitor TO monitor",
     "oncall": "GRANT pg_signal_backend, pg_read_all_stats TO oncall; ALTER ROLE oncall CREATEROLE;"
-    " GRANT web, worker, batch TO oncall WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;"
-    " GRANT app_owner TO oncall WITH INHERIT TRUE, SET FALSE",
+    " GRANT web, worker, batch TO oncall WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
     "reserve": "GRANT pg_monitor, pg_use_reserved_connections TO reserve",
     "nobody_special": "",
     "replicator": "ALTER ROLE replicator REPLICATION",

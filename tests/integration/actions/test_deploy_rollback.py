@@ -208,7 +208,7 @@ def test_what_was_deployed_after_the_rollback_is_not_undone(desk: Desk, vendors:
     async def steps(desk: Desk) -> Any:
         await desk.applied(asked)
         rows = vendors.vendors.state("github")["deployments"]
-        vendors.vendors.change("github", deployments=[deployment(14, NEXT, -0.1, "success"), *rows])
+        vendors.vendors.change("github", deployments=[deployment(14, NEXT, -24, "success"), *rows])
         return await desk.acting.undo(asked, ME)
 
     (effect,) = desk.do(steps)

@@ -22,8 +22,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/runbook demo
 
+# In their own order: the files with few long tests come first, and no worker is left alone with them at the end.
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Every fault of every runbook; with TURNS=N the reference set, and of the rest an Nth a day. Of the first runbook another
 # fault every day at the notebook's own thresholds, in real length.

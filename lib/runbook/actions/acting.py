@@ -43,9 +43,9 @@ Remeasure = Callable[[Order], Awaitable[Measure | None]]
 
 STATES: Mapping[Event, str] = {
     "planned": "proposed", "approved": "approved", "applying": "applied", "applied": "applied", "verified": "verified",
-    "undoing": "undone", "undone": "undone", "refused": "refused", "failed": "failed",
+    "undoing": "applied", "undone": "undone", "refused": "refused", "failed": "failed",
 }  # fmt: skip
-"""State in the result document, by the newest entry."""
+"""State in the result document, by the newest entry. What died while it was undone counts as applied: nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +266,22 @@ class Acting:
     async def unfinished(self) -> list[str]:
         """Actions that were begun and never verified: whoever did that died in between."""
         newest = await self._log.latest(limit=1000)
-        return [entry.action for entry in newest if entry.event in ("applying", "applied")]
+        return [entry.action for entry in newest if entry.event in ("applying", "applied", "undoing")]
+
+    async def resume(self, order_of: Callable[[str], Awaitable[Order]], actor: str) -> list[str]:
+        """Verify what was begun by somebody who died before he had seen what became of it; never do it again.
+
+        Which actions those were; one that cannot be verified is logged.
+        """
+        verified = []
+        for action in await self.unfinished():
+            try:
+                await self.verify(await order_of(action), actor)
+            except RunbookError as error:  # somebody is at it, or nothing is left of its run
+                log.warning("an action stays unverified", action=action, reason=str(error))
+            else:
+                verified.append(action)
+        return verified
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from runbook.actions.attempts import left_alone, only_target, tried
 from runbook.actions.kinds import Kind
+from runbook.actions.one_value import OneValue
 from runbook.actions.pgbouncer_console import Console, console
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.connectors.base import Context
@@ -29,7 +30,7 @@ ROOM = 0.8
 _NOT_ATOMIC = "the console takes no condition: a change of the same in the moment between look and change is not seen"
 
 
-class PoolSize(Kind):
+class PoolSize(OneValue):
     """``pgbouncer.pool_size``: the default size of all pools, which the database in question uses."""
 
     def draft(self, order: Order) -> Draft:
@@ -70,16 +71,6 @@ class PoolSize(Kind):
             undo=f"{SIZE} becomes {before} again, unless somebody has changed it since",
         )  # fmt: skip
 
-    def apply(self, plan: Plan) -> list[Effect]:
-        """See :meth:`Kind.apply`."""
-        (target,) = plan.draft.targets
-        return [self._set(target, expected=target.before, value=target.after)]
-
-    def undo(self, plan: Plan, effects: Sequence[Effect]) -> list[Effect]:
-        """See :meth:`Kind.undo`."""
-        (target,) = plan.draft.targets
-        return [self._set(target, expected=target.after, value=target.before)]
-
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """See :meth:`Kind.holds`."""
         (target,) = plan.draft.targets
@@ -87,7 +78,8 @@ class PoolSize(Kind):
             now, own = _size(there), _whole(there.database(str(target.identity["database"])).get("pool_size"))
         return now == own == target.after, f"{SIZE} is {now}, {target.identity['database']} has {own}"
 
-    def _set(self, target: Target, *, expected: Any, value: Any) -> Effect:
+    def set(self, target: Target, *, expected: Any, value: Any) -> Effect:
+        """See :meth:`OneValue.set`."""
         with console(self.settings) as there:
             now = _size(there)
             if there.address != target.identity["console"] or now != expected:
@@ -95,7 +87,7 @@ class PoolSize(Kind):
             return tried(target.name, f"{SIZE} is {value}", lambda: there.set_number(SIZE, value))
 
 
-class _OfDatabase(Kind):
+class _OfDatabase(OneValue):
     """Pausing and resuming: each the other's undo."""
 
     #: A pause may be on purpose, in the middle of a switch-over: only a person knows.
@@ -128,16 +120,6 @@ class _OfDatabase(Kind):
             undo=f"{name} is {_state(self.before)} again, unless somebody has done that already",
         )
 
-    def apply(self, plan: Plan) -> list[Effect]:
-        """See :meth:`Kind.apply`."""
-        (target,) = plan.draft.targets
-        return [self._turn(target, expected=target.before, wanted=target.after)]
-
-    def undo(self, plan: Plan, effects: Sequence[Effect]) -> list[Effect]:
-        """See :meth:`Kind.undo`."""
-        (target,) = plan.draft.targets
-        return [self._turn(target, expected=target.after, wanted=target.before)]
-
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """See :meth:`Kind.holds`."""
         (target,) = plan.draft.targets
@@ -145,15 +127,16 @@ class _OfDatabase(Kind):
             now = _whole(there.database(target.name).get("paused"))
         return now == target.after, f"{target.name} is {_state(now)}"
 
-    def _turn(self, target: Target, *, expected: int, wanted: int) -> Effect:
+    def set(self, target: Target, *, expected: Any, value: Any) -> Effect:
+        """See :meth:`OneValue.set`."""
         with console(self.settings) as there:
             row = there.database(target.name)
             same = {"console": there.address, "database": target.name, **_behind(row)} == dict(target.identity)
             if not same or _whole(row.get("paused")) != expected:
                 why = f"it is {_state(_whole(row.get('paused')))} by now" if same else "it leads elsewhere by now"
                 return left_alone(target.name, why)
-            turn = there.pause if wanted else there.resume
-            return tried(target.name, f"{target.name} is {_state(wanted)}", lambda: turn(target.name))
+            turn = there.pause if value else there.resume
+            return tried(target.name, f"{target.name} is {_state(value)}", lambda: turn(target.name))
 
 
 class Pause(_OfDatabase):

@@ -130,6 +130,12 @@ class Plan:
         return plain
 
     @property
+    def confirmation(self) -> str:
+        """What a person types to confirm it: the name of its target, of several the first and how many follow."""
+        names = [target.name for target in self.draft.targets]
+        return names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"
+
+    @property
     def reversible(self) -> bool:
         return not self.draft.undo.startswith("irreversible")
 

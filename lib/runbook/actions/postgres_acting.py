@@ -61,10 +61,17 @@ def acting(settings: Settings, *, database: str | None = None) -> Iterator[Conne
                 f"role {role['name']} is the one that diagnoses, and that one never acts",
                 remedy="Give postgres.action_dsn a role of its own",
             )
-        try:
+        with refusals():
             yield connection
-        except psycopg.Error as error:
-            raise Refused(f"PostgreSQL refuses: {_reason(error)}", remedy="See what the action needs") from None
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the server says no to is a refusal."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise Refused(f"PostgreSQL refuses: {_reason(error)}", remedy="See what the action needs") from None
 
 
 def _named(dsn: str, database: str | None) -> str:

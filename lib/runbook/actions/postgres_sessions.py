@@ -8,15 +8,18 @@ role, or a backup tool. Source: reference fault model, section 2, guarded statem
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from psycopg import sql
 
+from runbook.actions.attempts import left_alone
 from runbook.actions.kinds import Kind
+from runbook.actions.one_by_one import one_by_one
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
-from runbook.actions.postgres_acting import Connection, acting
+from runbook.actions.postgres_acting import Connection, acting, refusals
 from runbook.result import Precondition
 
 DENIED = "^(pg_dump|pg_dumpall|pg_basebackup|pgbackrest|barman|wal-g|runbook)"
@@ -57,8 +60,9 @@ class _OnSessions(Kind):
     risks: ClassVar[tuple[str, ...]]
 
     @staticmethod
+    @abstractmethod
     def does(row: Mapping[str, Any]) -> bool:
-        raise NotImplementedError
+        """Whether a session does that."""
 
     def draft(self, order: Order) -> Draft:
         """See :meth:`Kind.draft`."""
@@ -84,19 +88,18 @@ class _OnSessions(Kind):
         statement = sql.SQL(_ACT).format(
             function=sql.Identifier(self.function), moment=sql.Identifier(self.moment), state=sql.SQL(self.state)
         )
-        effects = []
         with acting(self.settings) as connection:
-            for target in plan.draft.targets:
-                identity = target.identity
-                row = connection.execute(
-                    statement,
-                    {"pid": identity["pid"], "backend_start": identity["backend_start"],
-                     "moment": identity[self.moment], "denied": DENIED},
-                ).fetchone()  # fmt: skip
-                done = bool(row and row["done"])
-                said = self.change if done else "it has moved on since the plan, and was left alone"
-                effects.append(Effect(target=target.name, done=done, said=said))
-        return effects
+            return one_by_one(plan.draft.targets, lambda target: self._ended(connection, statement, target))
+
+    def _ended(self, connection: Connection, statement: sql.Composed, target: Target) -> Effect:
+        identity = target.identity
+        values = {"pid": identity["pid"], "backend_start": identity["backend_start"],
+                  "moment": identity[self.moment], "denied": DENIED}  # fmt: skip
+        with refusals():
+            row = connection.execute(statement, values).fetchone()
+        if row and row["done"]:
+            return Effect(target=target.name, done=True, said=self.change)
+        return left_alone(target.name, "it has moved on since the plan")
 
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """See :meth:`Kind.holds`. A signal needs a moment to be heard."""

@@ -6,12 +6,14 @@ Source: reference fault model, R2 (P01, P06, P07): a role's setting holds for ne
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from psycopg import sql
 
-from runbook.actions.kinds import Kind
+from runbook.actions.attempts import left_alone, only_target
+from runbook.actions.one_value import OneValue
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.actions.postgres_acting import Connection, acting
 from runbook.result import Precondition
@@ -21,13 +23,14 @@ TIMEOUTS = frozenset({"idle_in_transaction_session_timeout", "idle_session_timeo
 """The only settings that are changed this way."""
 
 
-class _OfOne(Kind):
+class _OfOne(OneValue):
     """What is common: one named thing, a value of it, and the same value put back."""
 
     label: ClassVar[str]
     #: Which database it is done from; ``None`` = the one of the login.
     beside: ClassVar[str | None] = None
 
+    @abstractmethod
     def value(self, connection: Connection, identity: dict[str, Any]) -> Any:
         """The value now; ``None`` = not set.
 
@@ -36,21 +39,18 @@ class _OfOne(Kind):
         Refused
             There is no such thing.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def statement(self, identity: dict[str, Any], value: Any) -> sql.Composed:
         """What sets the value; ``None`` takes the setting away."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wanted(self, target: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
         """Name, identity and new value that a proposal's target asks for."""
-        raise NotImplementedError
 
     def draft(self, order: Order) -> Draft:
         """See :meth:`Kind.draft`."""
-        if len(order.targets) != 1:
-            raise Refused("one target at a time is changed", remedy="Choose one of those that are proposed")
-        name, identity, after = self.wanted(dict(order.targets[0]))
+        name, identity, after = self.wanted(dict(only_target(order)))
         with acting(self.settings, database=self.beside) as connection:
             before = self.value(connection, identity)
         if before == after:
@@ -65,16 +65,6 @@ class _OfOne(Kind):
             undo=f"{self.label} becomes {shown} again, unless somebody has changed it since",
         )
 
-    def apply(self, plan: Plan) -> list[Effect]:
-        """See :meth:`Kind.apply`."""
-        (target,) = plan.draft.targets
-        return [self._set(target, expected=target.before, value=target.after)]
-
-    def undo(self, plan: Plan, effects: Sequence[Effect]) -> list[Effect]:
-        """See :meth:`Kind.undo`."""
-        (target,) = plan.draft.targets
-        return [self._set(target, expected=target.after, value=target.before)]
-
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """See :meth:`Kind.holds`."""
         (target,) = plan.draft.targets
@@ -82,12 +72,13 @@ class _OfOne(Kind):
             now = self.value(connection, dict(target.identity))
         return now == target.after, f"{self.label} is {now}"
 
-    def _set(self, target: Target, *, expected: Any, value: Any) -> Effect:
+    def set(self, target: Target, *, expected: Any, value: Any) -> Effect:
+        """See :meth:`OneValue.set`."""
         identity = dict(target.identity)
         with acting(self.settings, database=self.beside) as connection, connection.transaction():
             now = self.value(connection, identity)
             if now != expected:
-                return Effect(target=target.name, done=False, said=f"it is {now} by now, and was left alone")
+                return left_alone(target.name, f"it is {now} by now")
             connection.execute(self.statement(identity, value))
         return Effect(target=target.name, done=True, said=f"{self.label} is {'not set' if value is None else value}")
 

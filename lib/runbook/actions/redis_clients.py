@@ -13,6 +13,7 @@ from typing import Any
 
 from runbook.actions.kinds import Kind
 from runbook.actions.one_by_one import one_by_one
+from runbook.actions.one_value import OneValue
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.actions.redis_acting import acting, asked, place, shared_login
 from runbook.connectors.redis_session import Command, Session
@@ -131,7 +132,7 @@ def _closed(session: Session, target: Target) -> Effect:
     return Effect(target=target.name, done=closed, said="it was closed" if closed else "it is gone or another one")
 
 
-class RaiseMaxclients(Kind):
+class RaiseMaxclients(OneValue):
     """``redis.raise_maxclients``: how many clients the server takes, until it is restarted."""
 
     def draft(self, order: Order) -> Draft:
@@ -158,16 +159,6 @@ class RaiseMaxclients(Kind):
             undo=f"maxclients becomes {before} again, unless somebody has changed it since; those that are there stay",
         )
 
-    def apply(self, plan: Plan) -> list[Effect]:
-        """See :meth:`Kind.apply`."""
-        (target,) = plan.draft.targets
-        return [self._set(target, expected=target.before, value=target.after)]
-
-    def undo(self, plan: Plan, effects: Sequence[Effect]) -> list[Effect]:
-        """See :meth:`Kind.undo`."""
-        (target,) = plan.draft.targets
-        return [self._set(target, expected=target.after, value=target.before)]
-
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """See :meth:`Kind.holds`."""
         (target,) = plan.draft.targets
@@ -175,7 +166,8 @@ class RaiseMaxclients(Kind):
             now = _maxclients(session)
         return now == target.after, f"maxclients is {now}"
 
-    def _set(self, target: Target, *, expected: int, value: int) -> Effect:
+    def set(self, target: Target, *, expected: Any, value: Any) -> Effect:
+        """See :meth:`OneValue.set`."""
         with acting(self.settings) as session:
             now = _maxclients(session)
             if now != expected:

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runbook import catalog
 from runbook.actions.kinds import kind_named
-from runbook.actions.plan import Order, Plan, Refused, orders
+from runbook.actions.plan import Order, Refused, orders
 from runbook.broker.publish import RunId, Worked, publish
-from runbook.errors import NotFound, RunbookError
+from runbook.errors import NotFound
 from runbook.store.ids import RUN_ID
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class Desk:
         plan = (await acting.standing(action)).plan
         if plan is None:
             raise Refused("there is no plan yet", remedy="Plan it first")
-        if " ".join(typed.split()) != confirmation(plan):
-            raise Refused("that is not the name of the target", remedy=f"Type {confirmation(plan)}")
+        if " ".join(typed.split()) != plan.confirmation:
+            raise Refused("that is not the name of the target", remedy=f"Type {plan.confirmation}")
         await acting.approve(action, digest, self.actor)
         await acting.apply(order, self.actor)
         return await self.told(action)
@@ -162,16 +162,11 @@ class Desk:
         """Verify what an earlier broker began and never verified, where it is known here; never applies anything."""
         if self._acting is None:
             return []
-        verified = []
-        for action in await self._acting.unfinished():
-            try:
-                order = self._order(action)
-                await self._acting.verify(order, f"resume:{self.actor}")
-            except RunbookError as error:
-                log.warning("not_verified", action=action, reason=str(error))
-            else:
-                verified.append(action)
-        return verified
+
+        async def known(action: str) -> Order:
+            return self._order(action)
+
+        return await self._acting.resume(known, f"resume:{self.actor}")
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
@@ -205,12 +200,6 @@ class Desk:
         fresh.replace(self._directory / f"{run_id}.json")
 
 
-def confirmation(plan: Plan) -> str:
-    """What a person types to confirm a plan: the name of its target, of several the first one and how many follow."""
-    names = [target.name for target in plan.draft.targets]
-    return names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"
-
-
 def _became(told: Mapping[str, Any]) -> dict[str, str]:
     """What became of an action, as a report says it."""
     verified = told.get("verified")
@@ -230,7 +219,7 @@ def _progress(standing: Standing) -> dict[str, Any]:
     told: dict[str, Any] = {
         "state": standing.state,
         "plan": plan.as_dict() if plan is not None else None,
-        "confirm": confirmation(plan) if plan is not None else "",
+        "confirm": plan.confirmation if plan is not None else "",
         "reversible": plan is not None and plan.reversible,
         "log": [{"at": entry.at.isoformat(), "event": entry.event, "actor": entry.actor} for entry in standing.entries],
     }

@@ -116,9 +116,8 @@ def approve(
         if not approved:
             made = await desk.acting.plan(await desk.order(action), _actor())
             _print_plan(made, stderr=as_json)
-            names = [target.name for target in made.draft.targets]
-            typed = typer.prompt(f"To approve it type {' '.join(names)}", err=True)
-            if typed.split() != names:
+            typed = typer.prompt(f"To approve it type {made.confirmation}", err=True)
+            if " ".join(typed.split()) != made.confirmation:
                 raise RunbookError("that is not what is to be changed: nothing is approved")
             approved = made.digest
         await desk.acting.approve(action, approved, _actor())

@@ -15,13 +15,13 @@ import structlog
 
 from runbook.actions.acting import Acting, Standing
 from runbook.actions.kinds import KINDS
-from runbook.actions.plan import Order, Refused, orders
+from runbook.actions.plan import Order, orders
 from runbook.dispatch.reports import take_up
 from runbook.errors import NotFound
 from runbook.execution.remeasure import by_running
 from runbook.reporting.archive import RESULT, open_archive
 from runbook.store import open_store
-from runbook.store.action_log import ActionLog, Moved
+from runbook.store.action_log import ActionLog
 
 if TYPE_CHECKING:
     from runbook.execution.kernels import KernelPool
@@ -94,19 +94,8 @@ class Desk:
         return found
 
     async def resume(self, actor: str) -> list[str]:
-        """Verify what was begun by somebody who died before he had seen what became of it; never do it again.
-
-        Which actions those were.
-        """
-        found = []
-        for action in await self.acting.unfinished():
-            try:
-                await self.acting.verify(await self.order(action), actor)
-            except (Moved, Refused, NotFound) as error:  # somebody is at it, or nothing is left of its run
-                log.warning("an action stays unverified", action=action, reason=str(error))
-            else:
-                found.append(action)
-        return found
+        """See :meth:`Acting.resume`."""
+        return await self.acting.resume(self.order, actor)
 
 
 def told(order: Order, standing: Standing) -> dict[str, Any]:

@@ -119,6 +119,28 @@ def test_a_session_that_did_something_between_plan_and_apply_is_left_alone(desk:
     assert events[-1] == "refused"
 
 
+def test_what_was_ended_before_the_server_refused_is_told(
+    desk: Desk, patient: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal is no part of a transaction: the first session is gone whatever becomes of the second."""
+    from runbook.actions import postgres_sessions as module
+
+    ended, count = module.Terminate._ended, iter(range(9))
+
+    def second_fails(kind: Any, connection: Any, statement: Any, target: Any) -> Any:
+        if next(count):
+            raise Refused("PostgreSQL refuses: permission denied")
+        return ended(kind, connection, statement, target)
+
+    monkeypatch.setattr(module.Terminate, "_ended", second_fails)
+    with idle(patient) as first, idle(patient) as second:
+        asked = order(TERMINATE, [seen(patient, first), seen(patient, second)])
+        effects = desk.do(lambda desk: desk.applied(asked))
+        assert [effect.done for effect in effects] == [True, False]
+        assert "permission denied" in effects[1].said
+        assert (alive(patient, first), alive(patient, second)) == (False, True)
+
+
 def test_a_session_that_did_something_since_the_run_is_not_planned(desk: Desk, patient: Sandbox) -> None:
     with idle(patient) as session:
         asked = order(TERMINATE, [seen(patient, session)])

@@ -224,6 +224,23 @@ def test_whoever_died_in_between_is_found_and_only_verified(desk: Desk) -> None:
     assert Lamp.applied == 0
 
 
+def test_whoever_died_while_undoing_leaves_it_open_and_it_may_be_undone_again(desk: Desk) -> None:
+    async def dies(desk: Desk) -> None:
+        await desk.applied(lamp())
+        standing = await desk.acting.standing(lamp().id)
+        await desk.log.append(lamp().id, "undoing", ME, {}, after=standing.newest)
+
+    async def finds(desk: Desk) -> Any:
+        assert (await desk.acting.standing(lamp().id)).state == "applied"
+        assert await desk.acting.unfinished() == [lamp().id]
+        await desk.acting.undo(lamp(), ME)
+        return (await desk.acting.standing(lamp().id)).state
+
+    desk.do(dies)
+    assert desk.do(finds) == "undone"
+    assert Lamp.lamps == {"hall": False}
+
+
 # -- policies ----------------------------------------------------------------------------------------------------------
 
 

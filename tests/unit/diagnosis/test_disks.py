@@ -433,6 +433,14 @@ def test_what_is_seen_of_deleted_files_may_suffice_although_others_are_hidden() 
     assert found(run(machine)) == ["D07"]
 
 
+def test_a_database_that_the_role_may_not_enter_may_be_the_one_that_grows() -> None:
+    rows = [{"database": "app", "bytes": 3 * GB}, {"database": "closed", "bytes": None}]
+    seen = full()
+    assert verdict(run(seen), "D06").tier == "excluded"
+    seen.instead["disk_databases"] = reading("disk_databases", rows)
+    assert verdict(run(seen), "D06").tier == "undetermined"
+
+
 def test_a_host_that_does_not_answer_is_not_healthy() -> None:
     lost = [disk(), {"host": "w2", "state": "unreachable", "reason": "no route"}]
     machine = Machine(instead={"disk": reading("disk", lost, source="host", state="partial", reason="w2: no route")})

@@ -104,7 +104,9 @@ class Database:
 
     @cached_property
     def databases(self) -> list[dict[str, Any]] | None:
-        return self._readings.rows("disk_databases")
+        """Every database with its size; ``None`` when they are unknown, or the role may not enter one of them."""
+        rows = self._readings.rows("disk_databases")
+        return None if rows is None or any(row.get("bytes") is None for row in rows) else rows
 
     @cached_property
     def fastest(self) -> tuple[str, float] | None:

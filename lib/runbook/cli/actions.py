@@ -58,9 +58,9 @@ def list_(run: Annotated[str, typer.Argument(help="Only those of this run.")] = 
     if as_json:
         print_json({"actions": [told(order, standing) for order, standing in rows]})
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("action", "state", "what", "cause", box=None, pad_edge=False)
+    table = Table(Column("action", overflow="fold", no_wrap=True), "state", "what", "cause", box=None, pad_edge=False)
     for order, standing in rows:
         by_hand = "" if _can_be_applied(order) else "  (by hand)"
         table.add_row(order.id, standing.state, f"{order.title}{by_hand}", f"{order.cause} {order.tier}")

@@ -6,17 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from runbook.sandbox import processes
 from tests.contract.simulator import Simulator
+from tests.contract.simulator import running as started
 
 
 @pytest.fixture(scope="session")
 def running_simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
-    log = tmp_path_factory.mktemp("simulator") / "vendors.log"
-    child = processes.spawn("runbook.sandbox.vendors", {"token": "contract"}, log=log)
-    yield Simulator(f"http://127.0.0.1:{child.greeting['port']}", "contract")
-    child.end()
-    assert "Traceback" not in log.read_text()
+    with started(tmp_path_factory.mktemp("simulator"), "contract") as simulator:
+        yield simulator
 
 
 @pytest.fixture

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from runbook.sandbox import processes
 from runbook.sandbox.vendors.control import Vendors
 from runbook.sandbox.vendors.credentials import Credentials, settings
 
@@ -20,6 +24,16 @@ BASES = {
     "status.stripe": "/status/stripe",
 }
 """Where each vendor's specification begins."""
+
+
+@contextmanager
+def running(directory: Path, token: str) -> Iterator[Simulator]:
+    """A simulator of one's own, its log in this directory; it must not have tripped over anything."""
+    log = directory / "vendors.log"
+    child = processes.spawn("runbook.sandbox.vendors", {"token": token}, log=log)
+    yield Simulator(f"http://127.0.0.1:{child.greeting['port']}", token)
+    child.end()
+    assert "Traceback" not in log.read_text()
 
 
 class Simulator:

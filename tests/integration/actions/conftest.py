@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from runbook.sandbox import Sandbox, processes
+from runbook.sandbox import Sandbox
 from runbook.sandbox.sandbox import DATABASE
 from tests.contract.simulator import Simulator
+from tests.contract.simulator import running as started
 from tests.integration.store.servers import data, database, postgres
 
 __all__ = ["data", "database", "patient", "postgres"]
@@ -22,11 +23,8 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def running_vendors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
-    log = tmp_path_factory.mktemp("vendors") / "vendors.log"
-    child = processes.spawn("runbook.sandbox.vendors", {"token": "actions"}, log=log)
-    yield Simulator(f"http://127.0.0.1:{child.greeting['port']}", "actions")
-    child.end()
-    assert "Traceback" not in log.read_text()
+    with started(tmp_path_factory.mktemp("simulator"), "actions") as simulator:
+        yield simulator
 
 
 @pytest.fixture

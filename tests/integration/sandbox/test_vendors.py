@@ -17,10 +17,10 @@ import httpx
 import pytest
 
 from runbook.errors import SandboxError
-from runbook.sandbox import processes
 from runbook.sandbox.vendors.control import Vendors
 from runbook.sandbox.vendors.credentials import Credentials
 from tests.contract.simulator import Simulator
+from tests.contract.simulator import running as started
 from tests.support import free_port, wait_until
 
 NAMES = (
@@ -43,11 +43,8 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
-    log = tmp_path_factory.mktemp("simulator") / "vendors.log"
-    child = processes.spawn("runbook.sandbox.vendors", {"token": "test"}, log=log)
-    yield Simulator(f"http://127.0.0.1:{child.greeting['port']}", "test")
-    child.end()
-    assert "Traceback" not in log.read_text()
+    with started(tmp_path_factory.mktemp("simulator"), "test") as simulator:
+        yield simulator
 
 
 @pytest.fixture

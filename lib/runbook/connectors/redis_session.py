@@ -18,6 +18,8 @@ from runbook.result import Reading, ReadingState
 
 LIMIT_SECONDS = 5.0
 CLIENT_NAME = "runbook-diagnose"
+_UNSENT = "Connection not ready"
+"""What the library's pool says of a connection on which the server spoke first; nothing has been sent by then."""
 
 Command = tuple[str | int | float, ...]
 
@@ -146,26 +148,35 @@ class Session:
 
         if not commands:
             return []
-        pipeline: Any = self._redis.pipeline(transaction=False)
         # Said here and not at connect time, where a user who may not name itself would get no connection at all.
         naming: list[Command] = [("CLIENT SETNAME", self._name)] if not self.round_trips else []
-        for command in [*naming, *commands]:
-            pipeline.execute_command(*command)
         self.round_trips += 1
         try:
-            answers = list(pipeline.execute(raise_on_error=False))
+            answers = self._sent([*naming, *commands])
         except redis.RedisError as error:
             self._errors[error_code(error)] += 1
             if not isinstance(error, redis.ConnectionError):
                 raise
-            if naming and not error_code(error) and not connection_error(error)[0]:
-                self._turned_away()
-            raise
+            if not naming or error_code(error) or connection_error(error)[0]:
+                raise
+            self._turned_away()
+            if str(error) != _UNSENT:
+                raise
+            answers = self._sent([*naming, *commands])  # it lets us in by now
         self._errors.update(error_code(a) for a in answers if isinstance(a, Exception))
         return answers[len(naming) :]
 
+    def _sent(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline: Any = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(pipeline.execute(raise_on_error=False))
+
     def _turned_away(self) -> None:
-        """Raise what a server says that closes at once; the library's pool takes it for noise on the line."""
+        """Raise what a server says that closes at once; the library's pool takes it for noise on the line.
+
+        Returns where the server answers now: a slot has become free in the meantime.
+        """
         connection: Any = self._redis.connection_pool.make_connection()
         try:
             connection.connect()

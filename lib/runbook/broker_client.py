@@ -56,6 +56,13 @@ class BrokerClient:
         """Hand in what a run concluded (``{run_id, runbook, parameters, findings}``); how far each action has come."""
         return cast(list[dict[str, Any]], self._ask("POST", "/runs", run)["actions"])
 
+    def order(self, wish: Mapping[str, Any]) -> dict[str, Any]:
+        """Order what the run did not propose (``{run_id, kind, targets, title, notebook}``).
+
+        How far it has come, and the ``action`` as a proposal is told.
+        """
+        return self._ask("POST", "/orders", wish)
+
     def told(self, action: str) -> dict[str, Any]:
         """How far an action has come."""
         return self._ask("GET", f"/actions/{quote(action, safe='')}")

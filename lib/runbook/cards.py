@@ -34,8 +34,28 @@ def show(findings: Findings | None, run: Mapping[str, Any], broker: BrokerClient
     display_cards([Card(action, told, broker) for action, told in zip(proposed, offered, strict=True)], proposed)
 
 
-def display_cards(cards: Sequence[Card], proposed: Sequence[Mapping[str, Any]]) -> None:
-    """One output: the widgets for a live front end, the static HTML for every other reader."""
+def order(wish: Mapping[str, Any], run: Mapping[str, Any], broker: BrokerClient | None) -> None:
+    """Order what the run did not propose, and show it as a card; without a broker, what does the same elsewhere."""
+    if broker is None:
+        views.order(wish, note="Nothing is ordered from here: no broker is there.")
+        return
+    try:
+        broker.offer(run)
+        told = broker.order(wish)
+    except RunbookError as error:
+        views.order(wish, note=f"Not ordered: {error}")
+        return
+    display_cards([Card(told["action"], told, broker)], [told["action"]], mark='<div class="rb-order">')
+
+
+def display_cards(cards: Sequence[Card], proposed: Sequence[Mapping[str, Any]], *, mark: str = "") -> None:
+    """One output: the widgets for a live front end, the static HTML for every other reader.
+
+    Parameters
+    ----------
+    mark
+        How the static HTML begins, where it is not what the run proposed: that is drawn anew when it is published.
+    """
     import ipywidgets
     from IPython.display import display
 
@@ -44,7 +64,8 @@ def display_cards(cards: Sequence[Card], proposed: Sequence[Mapping[str, Any]]) 
     box = ipywidgets.VBox([card.widget for card in cards])
     titles = "; ".join(str(action["title"]) for action in proposed)
     bundle = dict(box._repr_mimebundle_())
-    display(bundle | {"text/html": actions_html(proposed), "text/plain": f"proposed: {titles}"}, raw=True)
+    static = f"{mark}{actions_html(proposed)}{'</div>' if mark else ''}"
+    display(bundle | {"text/html": static, "text/plain": f"{'ordered' if mark else 'proposed'}: {titles}"}, raw=True)
 
 
 class Card:

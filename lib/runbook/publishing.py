@@ -48,6 +48,13 @@ def notebook_file(given: str = "") -> Path:
     return path
 
 
+def known_file() -> Path | None:
+    """The file of this notebook, where the Jupyter server named it."""
+    with contextlib.suppress(NotFound):
+        return notebook_file()
+    return None
+
+
 def publish(run: Mapping[str, Any], notebook: Path, broker: BrokerClient | None) -> threading.Thread:
     """Publish the run once the notebook is saved; the thread that waits for that.
 

@@ -220,6 +220,22 @@ class Run(Systems):
         else:
             cards.show(self.findings, self._concluded(), self._broker)
 
+    def order(self, kind: str, target: Mapping[str, Any] | None = None, *, title: str = "") -> None:
+        """Order what this run did not propose, as a card to plan and apply; without a broker it shows what to copy.
+
+        Parameters
+        ----------
+        kind
+            ``alertmanager.silence``, or short ``silence``; ``pagerduty.note``, ``discord.post``, ``pgbouncer.reload`` …
+        target
+            What it is about: ``{"minutes": 60, "comment": "known"}``. What is left out is taken from the run's alert
+            and the settings where they know it.
+        """
+        notebook = publishing.known_file()
+        wish = {"run_id": self.id, "kind": kind, "targets": [dict(target)] if target else [], "title": title,
+                "notebook": str(notebook) if notebook else None}  # fmt: skip
+        cards.order(wish, self._concluded(), self._broker)
+
     def _concluded(self) -> dict[str, Any]:
         """What this run found, as the broker takes it in."""
         findings = {} if self.findings is None else self.findings.as_dict()

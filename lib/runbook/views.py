@@ -6,6 +6,8 @@ Display only: nothing here reads from outside or decides anything. Whatever is s
 from __future__ import annotations
 
 import html
+import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -62,6 +64,17 @@ def actions(findings: Findings | None, *, note: str = "") -> None:
 
     shown = actions_html([] if findings is None else findings.as_dict()["actions"])
     _html(shown + (f"<p>{html.escape(note)}</p>" if note else ""))
+
+
+def order(wish: Mapping[str, Any], *, note: str) -> None:
+    """What a person wanted to order, as a command to copy, and why it is not ordered from here."""
+    targets = [word for one in wish["targets"] if one for word in ("-t", json.dumps(one, ensure_ascii=False))]
+    words = ["runbook", "actions", "order", wish["run_id"], wish["kind"], *targets]
+    words += ["--title", wish["title"]] if wish["title"] else []
+    _html(
+        f'<p role="status">{html.escape(note)} In a shell, once the run is in the archive (run.publish()):</p>'
+        f"<pre>{html.escape(shlex.join(map(str, words)))}</pre>"
+    )
 
 
 def checks(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import threading
 from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from IPython.utils.capture import capture_output
 from runbook import cards
 from runbook.broker_client import BrokerRefused, BrokerUnreachable
 from runbook.cards import Card
+from runbook.reporting.fragment import ACTIONS_MARK
 from runbook.result import Action, Findings, Symptom
 from tests.support import wait_until
 
@@ -202,6 +206,32 @@ def test_without_its_broker_what_to_copy_is_shown_and_why(output: Any, error: Ex
     assert VIEW not in data
     assert str(error) in data["text/html"]
     assert "rb-actions" in data["text/html"]
+
+
+WISH = {"run_id": RUN["run_id"], "kind": "silence", "targets": [{"comment": "it's <known>"}], "title": ""}
+
+
+def test_what_is_ordered_is_a_card_of_its_own(output: Any) -> None:
+    broker = Broker(offer=[], order=told(action=ACTION))
+    (data,) = output(lambda: cards.order(WISH, RUN, broker))  # type: ignore[arg-type]
+    assert broker.asked == [("offer", RUN), ("order", WISH)]
+    assert VIEW in data
+    # What the run proposed is drawn anew when it is published; this is not of it.
+    assert not data["text/html"].startswith(ACTIONS_MARK)
+    assert "SELECT 1" in data["text/html"]
+    assert data["text/plain"] == "ordered: End <the> session"
+
+
+@pytest.mark.parametrize("broker", [None, Broker(offer=[], order=BrokerRefused("silence needs an alert"))])
+def test_what_is_not_ordered_can_be_copied(output: Any, broker: Any) -> None:
+    (data,) = output(lambda: cards.order(WISH, RUN, broker))
+    assert VIEW not in data
+    command = unescape(data["text/html"].partition("<pre>")[2].partition("</pre>")[0])
+    assert shlex.split(command) == [
+        "runbook", "actions", "order", RUN["run_id"], "silence", "-t", json.dumps({"comment": "it's <known>"}),
+    ]  # fmt: skip
+    assert ("silence needs an alert" in data["text/html"]) == (broker is not None)
+    assert "<known>" not in data["text/html"]
 
 
 def test_where_nothing_is_proposed_nothing_is_offered(output: Any) -> None:

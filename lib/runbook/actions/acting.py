@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from runbook.actions.kinds import NEVER_AUTOMATIC, Kind, kind_named
+from runbook.actions.orders import Orders
 from runbook.actions.plan import (
     MAX_TARGETS,
     Effect,
@@ -42,8 +43,8 @@ Remeasure = Callable[[Order], Awaitable[Measure | None]]
 """Runs the runbook of an order again, with the same parameters; ``None`` when that could not be done."""
 
 STATES: Mapping[Event, str] = {
-    "planned": "proposed", "approved": "approved", "applying": "applied", "applied": "applied", "verified": "verified",
-    "undoing": "applied", "undone": "undone", "refused": "refused", "failed": "failed",
+    "ordered": "proposed", "planned": "proposed", "approved": "approved", "applying": "applied", "applied": "applied",
+    "verified": "verified", "undoing": "applied", "undone": "undone", "refused": "refused", "failed": "failed",
 }  # fmt: skip
 """State in the result document, by the newest entry. What died while it was undone counts as applied: nobody knows."""
 
@@ -80,6 +81,7 @@ class Acting:
         self._settings = settings
         self._log = action_log
         self._remeasure = remeasure
+        self.orders = Orders(settings, action_log)
 
     async def standing(self, action: str) -> Standing:
         """How far an action has come, by its entries."""
@@ -296,7 +298,7 @@ class Acting:
     def _permitting(self, order: Order) -> int | None:
         """Which policy permits this order, by its place; ``None`` = none does."""
         found = kind_named(order.kind)
-        if found is None or not found.may_be_automatic or order.kind in NEVER_AUTOMATIC:
+        if order.ordered_by or found is None or not found.may_be_automatic or order.kind in NEVER_AUTOMATIC:
             return None
         for number, permit in enumerate(self._settings.actions.policy):
             sure = order.tier in TIERS and TIERS.index(order.tier) <= TIERS.index(permit.minimum_tier)

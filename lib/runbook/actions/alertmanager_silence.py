@@ -6,16 +6,19 @@ done. Never by a policy: who silences, knows. Source: contracts, section 8.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from runbook.actions.attempts import instant, left_alone, made_by, only_target, tried
 from runbook.actions.http_acting import ActingApi
-from runbook.actions.kinds import Kind
+from runbook.actions.kinds import Kind, Said
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.connectors.http import segment
+from runbook.errors import InvalidParameter
+from runbook.redaction import REDACTED, WITHHELD, kept_labels
 from runbook.result import Precondition
 
 if TYPE_CHECKING:
@@ -30,24 +33,53 @@ class Silence(Kind):
     """``alertmanager.silence``: no notification of one alert for a while."""
 
     may_be_automatic = False
+    may_be_ordered = True
+    called = "Silence the alert"
+    said: ClassVar[Mapping[str, Said]] = {
+        "labels": Said(means="all labels of the alert, its alertname among them", form="labels"),
+        "fingerprint": Said(means="the alert's fingerprint, as Alertmanager tells it, instead of its labels"),
+        "minutes": Said(means=f"how long, {MAX_MINUTES} at most", form="number"),
+        "comment": Said(means="why, for whoever finds the silence"),
+    }
+
+    def completed(self, given: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See :meth:`Kind.completed`. Without a name, the alert that started the run is meant."""
+        if "labels" in given or "fingerprint" in given:
+            return {"minutes": MINUTES, **given}
+        alert = result.get("alert") or {}
+        labels = alert.get("labels") or {}
+        if labels.get("alertname") and not any(WITHHELD in text or REDACTED in text for text in labels.values()):
+            return {"labels": labels, "minutes": MINUTES, **given}
+        # Some of its labels are not kept: what Alertmanager made of all of them is.
+        if alert.get("source") == "alertmanager" and alert.get("fingerprint"):
+            return {"fingerprint": alert["fingerprint"], "minutes": MINUTES, **given}
+        raise InvalidParameter("it is not known which alert started the run", remedy="Say labels.alertname=… and so on")
 
     def draft(self, order: Order) -> Draft:
         """See :meth:`Kind.draft`."""
         wanted = only_target(order)
-        labels, minutes = _labels(wanted.get("labels")), wanted.get("minutes", MINUTES)
+        minutes = wanted.get("minutes", MINUTES)
         if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0 < minutes <= MAX_MINUTES:
             raise Refused(f"{minutes} minutes are not between 0 and {MAX_MINUTES}")
         there = _Alertmanager(self.settings)
-        alert, why = there.only(labels)
+        fingerprint = str(wanted.get("fingerprint") or "")
+        alert, why = there.only({} if fingerprint else _labels(wanted.get("labels")), fingerprint)
         if alert is None:
             raise Refused(why)
         if alert.silenced_by:
             raise Refused(f"nothing is left to do: it is silenced already, by {alert.silenced_by}")
-        name = f"{labels['alertname']}/{alert.fingerprint[:8]}"
+        # Whoever says labels may see them; of an alert that is named otherwise some may hold anything.
+        labels = kept_labels(alert.labels) if fingerprint else alert.labels
+        name = f"{labels.get('alertname')}/{alert.fingerprint[:8]}"
         comment = str(wanted.get("comment") or order.title)
         target = Target(
             name=name,
-            identity={"fingerprint": alert.fingerprint, "starts_at": alert.starts_at, "labels": labels},
+            identity={
+                "fingerprint": alert.fingerprint,
+                "starts_at": alert.starts_at,
+                "labels": labels,
+                "matchers": _mark(_matchers(alert.labels)),
+            },
             shown=f"{name} fires since {alert.starts_at}: " + ", ".join(f"{k}={v}" for k, v in labels.items()),
             change=f"nobody is notified of it for {minutes:g} minutes: {comment}",
             after={"minutes": minutes, "comment": f"{comment} [{order.id}]"},
@@ -68,18 +100,18 @@ class Silence(Kind):
     def apply(self, plan: Plan) -> list[Effect]:
         """See :meth:`Kind.apply`."""
         (target,) = plan.draft.targets
-        there, labels = _Alertmanager(self.settings), dict(target.identity["labels"])
-        alert, why = there.only(labels)
+        there = _Alertmanager(self.settings)
+        alert, why = there.only(target.identity["labels"], target.identity["fingerprint"])
         if alert is None:
             return [left_alone(target.name, why)]
-        if (alert.fingerprint, alert.starts_at) != (target.identity["fingerprint"], target.identity["starts_at"]):
+        if alert.starts_at != target.identity["starts_at"]:
             return [left_alone(target.name, f"it fires anew since {alert.starts_at}")]
         if alert.silenced_by:
             return [left_alone(target.name, "it is silenced by now")]
         now = datetime.now(UTC)
         until = now + timedelta(minutes=target.after["minutes"])
         body = {
-            "matchers": _matchers(labels), "startsAt": now.isoformat(), "endsAt": until.isoformat(),
+            "matchers": _matchers(alert.labels), "startsAt": now.isoformat(), "endsAt": until.isoformat(),
             "createdBy": f"runbook for {plan.planner}", "comment": target.after["comment"],
         }  # fmt: skip
         said = f"it is silenced until {until:%H:%M:%S} UTC"
@@ -112,6 +144,8 @@ class _Alert:
 
     fingerprint: str
     starts_at: str
+    #: All of them, also those that are shown nowhere.
+    labels: Mapping[str, str]
     #: Id of a silence of it; empty = none.
     silenced_by: str
 
@@ -134,24 +168,33 @@ class _Alertmanager:
         self._api = ActingApi("Alertmanager", f"{url.rstrip('/')}/api/v2", secrets=[url] if "@" in url else (),
                               lacking="" if url else "alertmanager.url")  # fmt: skip
 
-    def only(self, labels: Mapping[str, str]) -> tuple[_Alert | None, str]:
-        """The alert with exactly these labels; ``None`` and why, where it does not fire or others are meant as well."""
-        filters = [f'{name}="{_escaped(value)}"' for name, value in labels.items()]
-        found = self._api.look_rows("/alerts", {"filter": filters})
-        exact = next((one for one in found if one.get("labels") == dict(labels)), None)
+    def only(self, labels: Mapping[str, str], fingerprint: str = "") -> tuple[_Alert | None, str]:
+        """The alert with this fingerprint, else with exactly these labels; its name at least narrows the search.
+
+        ``None`` and why, where it does not fire, or others would be meant as well.
+        """
+        name = labels.get("alertname")
+        rows = self._api.look_rows("/alerts", {"filter": [f'alertname="{_escaped(name)}"'] if name else []})
+        key, wanted = ("fingerprint", fingerprint) if fingerprint else ("labels", dict(labels))
+        exact = next((one for one in rows if one.get(key) == wanted), None)
         if exact is None:
-            return None, "no alert with exactly these labels fires"
-        if len(found) > 1:
-            return None, f"{len(found) - 1} other alerts have these labels and more, and would be silenced as well"
+            return None, f"no alert with exactly {'this fingerprint' if fingerprint else 'these labels'} fires"
+        its = {str(name): str(text) for name, text in sorted((exact.get("labels") or {}).items())}
+        others = sum(its.items() <= (one.get("labels") or {}).items() for one in rows) - 1
+        if others:
+            return None, f"{others} other alerts have these labels and more, and would be silenced as well"
         silenced = (exact.get("status") or {}).get("silencedBy") or [""]
-        fingerprint, starts_at = str(exact.get("fingerprint")), str(exact.get("startsAt"))
-        return _Alert(fingerprint=fingerprint, starts_at=starts_at, silenced_by=str(silenced[0])), ""
+        return _Alert(fingerprint=str(exact.get("fingerprint")), starts_at=str(exact.get("startsAt")), labels=its,
+                      silenced_by=str(silenced[0])), ""  # fmt: skip
 
     def ours(self, target: Target, made: str) -> _Made | None:
         """The silence that was made for a target, by its id, else by what it says."""
-        wanted = _plain(_matchers(target.identity["labels"]))
-        mine = [one for one in self._api.look_rows("/silences") if one.get("comment") == target.after["comment"]
-                and _plain(one.get("matchers") or ()) == wanted and made in ("", one.get("id"))]  # fmt: skip
+        said = (target.after["comment"], target.identity["matchers"])
+        mine = [
+            one
+            for one in self._api.look_rows("/silences")
+            if (one.get("comment"), _mark(one.get("matchers") or ())) == said and made in ("", one.get("id"))
+        ]
         newest = max(mine, key=lambda one: str(one.get("updatedAt")), default=None)
         if newest is None:
             return None
@@ -182,8 +225,10 @@ def _matchers(labels: Mapping[str, str]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in labels.items()]
 
 
-def _plain(matchers: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
-    return {(one.get("name"), one.get("value"), one.get("isRegex"), one.get("isEqual", True)) for one in matchers}
+def _mark(matchers: Sequence[Mapping[str, Any]]) -> str:
+    """Tells matchers from others without showing them."""
+    plain = sorted(str((m.get("name"), m.get("value"), m.get("isRegex"), m.get("isEqual", True))) for m in matchers)
+    return hashlib.sha256("\n".join(plain).encode()).hexdigest()
 
 
 def _escaped(value: str) -> str:

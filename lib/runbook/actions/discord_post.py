@@ -5,13 +5,13 @@ Source: contracts, section 6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from runbook.actions.attempts import left_alone, made_by, only_target, short_digest, tried
 from runbook.actions.http_acting import ActingApi, Declined
-from runbook.actions.kinds import Kind
+from runbook.actions.kinds import Kind, Said
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.connectors.discord import CONTENT, escaped, units
 from runbook.connectors.http import segment
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 class Post(Kind):
     """``discord.post``: one message to the channel of the webhook."""
+
+    may_be_ordered = True
+    called = "Post a message to Discord"
+    said: ClassVar[Mapping[str, Said]] = {"content": Said(means="the message", needed=True)}
 
     def draft(self, order: Order) -> Draft:
         """See :meth:`Kind.draft`."""

@@ -9,12 +9,24 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused
 
 if TYPE_CHECKING:
     from runbook.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """One thing that a person says about the target of an order."""
+
+    #: In words, for whoever left it out.
+    means: str
+    form: Literal["text", "number", "labels"] = "text"
+    #: Without it there is no order.
+    needed: bool = False
 
 
 class Kind(ABC):
@@ -28,6 +40,11 @@ class Kind(ABC):
 
     #: A policy may permit it; what only a person may decide says ``False``.
     may_be_automatic: ClassVar[bool] = True
+    #: A person may order it without a proposal: whoever has looked can name its target.
+    may_be_ordered: ClassVar[bool] = False
+    #: What such an order says about its target, by key, and how it is called where nobody says.
+    said: ClassVar[Mapping[str, Said]] = {}
+    called: ClassVar[str] = ""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -51,6 +68,16 @@ class Kind(ABC):
         Refused
             The system cannot be reached, or refuses.
         """
+
+    def completed(self, given: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The target that a person means who says only this: the rest by the settings and the run's result document.
+
+        Raises
+        ------
+        InvalidParameter
+            It cannot be known, and has to be said.
+        """
+        return given
 
     def holds(self, plan: Plan, effects: Sequence[Effect]) -> tuple[bool | None, str]:
         """Whether what was changed is so now, and in words; ``None`` when nobody can tell."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from runbook.actions.attempts import left_alone, made_by, only_target, short_digest, tried
 from runbook.actions.http_acting import ActingApi
-from runbook.actions.kinds import Kind
+from runbook.actions.kinds import Kind, Said
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
-from runbook.connectors.http import segment
+from runbook.connectors.http import Params, segment
+from runbook.diagnosis.verdict import found
+from runbook.errors import InvalidParameter
 from runbook.result import Precondition
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_NOTE = 2000
 """Characters of a note."""
+_INCIDENT = Said(means="the incident's id, as its address at PagerDuty ends", needed=True)
 
 
 class Acknowledge(Kind):
@@ -28,6 +31,13 @@ class Acknowledge(Kind):
 
     #: It stops the escalation: a person has to be there.
     may_be_automatic = False
+    may_be_ordered = True
+    called = "Acknowledge the incident"
+    said: ClassVar[Mapping[str, Said]] = {"incident_id": _INCIDENT}
+
+    def completed(self, given: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See :meth:`Kind.completed`."""
+        return _which(self.settings, given)
 
     def draft(self, order: Order) -> Draft:
         """See :meth:`Kind.draft`."""
@@ -71,13 +81,26 @@ class Acknowledge(Kind):
 class Note(Kind):
     """``pagerduty.note``: what the run found, for whoever is on call."""
 
+    may_be_ordered = True
+    called = "Write a note to the incident"
+    said: ClassVar[Mapping[str, Said]] = {
+        "incident_id": _INCIDENT,
+        "content": Said(means="the note; otherwise what the run found"),
+    }
+
+    def completed(self, given: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See :meth:`Kind.completed`."""
+        causes = [f"{one['cause']} ({one['tier']})" for one in result.get("verdict") or [] if found(one["tier"])]
+        told = _told(result["runbook"], result["run_id"], ", ".join(causes), result.get("symptom") or {})
+        return {"content": told, **_which(self.settings, given)}
+
     def draft(self, order: Order) -> Draft:
         """See :meth:`Kind.draft`."""
         there = _PagerDuty(self.settings)
         incident = there.incident(_named(order))
         if incident["status"] == "resolved":
             raise Refused(f"incident {incident['id']} is resolved")
-        content = str(only_target(order).get("content") or _told(order))[:MAX_NOTE]
+        content = str(only_target(order).get("content") or _told_by(order))[:MAX_NOTE]
         target = _target(incident, f"note: {content}", after=content)
         return Draft(
             # Another note to the same incident is no second one of this.
@@ -116,10 +139,15 @@ class _PagerDuty:
 
     def incident(self, number: str) -> dict[str, Any]:
         """An incident, by its id."""
-        found = self._api.look_object(f"/incidents/{segment(number)}", under="incident")
-        if not found.get("id") or not found.get("status"):
+        incident = self._api.look_object(f"/incidents/{segment(number)}", under="incident")
+        if not incident.get("id") or not incident.get("status"):
             raise Refused("PagerDuty answers in another form than documented")
-        return found
+        return incident
+
+    def open(self) -> list[dict[str, Any]]:
+        """The newest incidents that are not resolved."""
+        params: Params = {"statuses[]": ["triggered", "acknowledged"], "sort_by": "created_at:desc", "limit": 5}
+        return self._api.look_rows("/incidents", params, under="incidents")
 
     def become(self, number: str, status: str) -> None:
         """Give an incident another status."""
@@ -135,6 +163,16 @@ class _PagerDuty:
         said = self._api.send("POST", f"/incidents/{segment(number)}/notes", {"note": {"content": content}})
         note = said.get("note") if isinstance(said, dict) else None
         return str(note.get("id") or "") if isinstance(note, dict) else ""
+
+
+def _which(settings: Settings, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was said, where it names an incident; else which ones there are, to choose from: none is taken by itself."""
+    if "incident_id" in given:
+        return given
+    listed = [f"{one.get('id')} ({str(one.get('title') or '')[:60]})" for one in _PagerDuty(settings).open()]
+    raise InvalidParameter(
+        "it does not say which incident", remedy=f"Say incident_id=… Open are: {', '.join(listed) or 'none'}"
+    )
 
 
 def _named(order: Order) -> str:
@@ -154,7 +192,10 @@ def _target(incident: Mapping[str, Any], change: str, *, before: Any = None, aft
     )  # fmt: skip
 
 
-def _told(order: Order) -> str:
-    symptom = order.symptom
+def _told_by(order: Order) -> str:
+    return _told(order.runbook, order.run_id, f"{order.cause} ({order.tier})" if order.cause else "", order.symptom)
+
+
+def _told(runbook: str, run_id: str, causes: str, symptom: Mapping[str, Any]) -> str:
     value = f" {symptom.get('label')}: {symptom.get('value')} {symptom.get('unit') or ''}".rstrip() if symptom else ""
-    return f"Runbook {order.runbook}, run {order.run_id}: {order.cause} ({order.tier}).{value}"
+    return f"Runbook {runbook}, run {run_id}{': ' if causes else ''}{causes}.{value}"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from runbook.actions.attempts import left_alone, only_target, tried
-from runbook.actions.kinds import Kind
+from runbook.actions.kinds import Kind, Said
 from runbook.actions.one_value import OneValue
 from runbook.actions.pgbouncer_console import Console, console
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
@@ -92,6 +92,10 @@ class _OfDatabase(OneValue):
 
     #: A pause may be on purpose, in the middle of a switch-over: only a person knows.
     may_be_automatic = False
+    may_be_ordered = True
+    said: ClassVar[Mapping[str, Said]] = {
+        "database": Said(means="its name in PgBouncer's configuration", needed=True),
+    }
     word: ClassVar[str]
     #: ``paused`` as it is before and after.
     before: ClassVar[int]
@@ -142,6 +146,7 @@ class _OfDatabase(OneValue):
 class Pause(_OfDatabase):
     """``pgbouncer.pause``: no statement of one database is begun until it is resumed."""
 
+    called = "Pause a database in PgBouncer"
     word, before, after = "PAUSE", 0, 1
     risks = ("every client of the database waits until it is resumed, and fails after its own time limit",
              "statements and transactions under way end first; the pause holds for new ones at once")  # fmt: skip
@@ -150,6 +155,7 @@ class Pause(_OfDatabase):
 class Resume(_OfDatabase):
     """``pgbouncer.resume``: let one paused database go on."""
 
+    called = "Resume a database in PgBouncer"
     word, before, after = "RESUME", 1, 0
     risks = ("all that waited comes at once",)
     asked = (Precondition(label="nobody paused it on purpose within the hour (PgBouncer does not keep who, or when)",
@@ -161,6 +167,8 @@ class Reload(Kind):
 
     #: What the files say is seen only afterwards.
     may_be_automatic = False
+    may_be_ordered = True
+    called = "Let PgBouncer read its files anew"
 
     def draft(self, order: Order) -> Draft:
         """See :meth:`Kind.draft`."""

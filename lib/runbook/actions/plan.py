@@ -30,7 +30,7 @@ class Refused(RunbookError):
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """One proposal of one run, as it stands in its result document."""
+    """One proposal of one run, as it stands in its result document; or what a person ordered about that run."""
 
     #: ``<run id>:<action id>``
     id: str
@@ -48,6 +48,8 @@ class Order:
     needs: str | None
     #: The symptom as the run measured it.
     symptom: Mapping[str, Any]
+    #: Who ordered it; empty = the run proposed it.
+    ordered_by: str = ""
 
     @property
     def service(self) -> str:
@@ -193,7 +195,7 @@ def compared(order: Order, now: Measure) -> tuple[Verdict, str]:
     """What became of the symptom, in a word and in a sentence.
 
     Fixed is what is not there any more and whose cause is not found either. A symptom of which nobody knows whether it
-    is there is no success.
+    is there is no success. What a person ordered is for no cause: there the symptom alone decides.
     """
     before = order.symptom.get("value")
     shown = f"{order.symptom.get('label', 'symptom')}: {_figure(before)} before, {_figure(now.value)} now"
@@ -204,7 +206,7 @@ def compared(order: Order, now: Measure) -> tuple[Verdict, str]:
         rest = f"; {order.cause} is still found" if still else ""
         return ("unchanged" if still else "fixed"), f"{shown}: the symptom is gone{rest}"
     worse = isinstance(before, int | float) and now.value is not None and now.value > 1.1 * before
-    gone = "" if still else f"; {order.cause} is found no longer, something else is"
+    gone = "" if still or not order.cause else f"; {order.cause} is found no longer, something else is"
     return ("worse" if worse else "unchanged"), f"{shown}: the symptom is still there{gone}"
 
 

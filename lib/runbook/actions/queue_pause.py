@@ -6,10 +6,10 @@ queue nor when, so whether it was on purpose is for a person to say. Source: ref
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from runbook.actions.kinds import Kind
+from runbook.actions.kinds import Kind, Said
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.actions.queue_acting import Hands, on_queue, state_of
 from runbook.actions.redis_acting import shared_login
@@ -21,6 +21,12 @@ ROUNDS = 100
 
 class _Switch(Kind):
     """What pausing and resuming have in common."""
+
+    may_be_ordered = True
+    said: ClassVar[Mapping[str, Said]] = {
+        "queue": Said(means="the queue's name; there is only that of the settings"),
+        "prefix": Said(means="the prefix of its keys"),
+    }
 
     #: Whether the queue is paused afterwards.
     paused: ClassVar[bool]
@@ -51,6 +57,10 @@ class _Switch(Kind):
                 *self.preconditions,
             ),
         )  # fmt: skip
+
+    def completed(self, given: Mapping[str, Any], result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See :meth:`Kind.completed`."""
+        return {"queue": self.settings.queue.name, "prefix": self.settings.queue.prefix, **given}
 
     def apply(self, plan: Plan) -> list[Effect]:
         """See :meth:`Kind.apply`."""
@@ -103,6 +113,7 @@ def _word(paused: bool) -> str:
 class Pause(_Switch):
     """``queue.pause``: no worker takes another job."""
 
+    called = "Pause the queue"
     paused = True
     change = "no worker takes another job; those under way run to their end"
     undo_text = "the queue is resumed, unless somebody has done that since"
@@ -114,6 +125,7 @@ class Resume(_Switch):
     """``queue.resume``: workers take jobs again."""
 
     may_be_automatic = False
+    called = "Resume the queue"
     paused = False
     change = "workers take jobs again"
     undo_text = "the queue is paused again, unless somebody has done that since; jobs that began run to their end"

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from runbook.broker.desk import Concluded, Desk
+from runbook.broker.desk import Concluded, Desk, Wish
 from runbook.broker.publish import Worked
 from runbook.errors import InvalidParameter, NotFound, RunbookError
 
@@ -59,6 +59,10 @@ def _routes(app: FastAPI, desk: Desk) -> None:
     @app.post("/runs")
     async def runs(concluded: Concluded) -> dict[str, Any]:
         return {"actions": await desk.offer(concluded)}
+
+    @app.post("/orders")
+    async def order(wish: Wish) -> dict[str, Any]:
+        return await desk.order(wish)
 
     @app.post("/publish")
     async def publish(worked: Worked) -> dict[str, Any]:

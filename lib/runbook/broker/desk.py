@@ -6,6 +6,7 @@ whether it may be done by :class:`runbook.actions.acting.Acting`. To apply, the 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runbook import catalog
 from runbook.actions.kinds import kind_named
 from runbook.actions.plan import Order, Refused, orders
-from runbook.broker.publish import RunId, Worked, publish
+from runbook.broker.publish import RunId, Worked, first_of, publish
 from runbook.errors import NotFound
 from runbook.store.ids import RUN_ID
 
@@ -38,6 +39,19 @@ class Concluded(BaseModel):
     runbook: str = Field(max_length=100)
     parameters: dict[str, Any] = {}
     findings: dict[str, Any]
+
+
+class Wish(BaseModel):
+    """What a person orders in a cell, about a run that was handed in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run_id: RunId
+    kind: str = Field(max_length=64)
+    targets: list[dict[str, Any]] = []
+    title: str = ""
+    #: The file of the notebook, where it is known: whose working copy it is says which alert it is about.
+    notebook: Path | None = None
 
 
 class Desk:
@@ -100,9 +114,28 @@ class Desk:
         self._orders |= {order.id: order for order in proposed}
         return [await self.told(order.id) for order in proposed]
 
+    async def order(self, wish: Wish) -> dict[str, Any]:
+        """Take an order of the person; how far it has come, and the ``action`` itself as a proposal tells it.
+
+        Raises
+        ------
+        Refused
+            That is not ordered by anybody, or there is no log to keep it in.
+        InvalidParameter
+            The target does not fit.
+        """
+        hands, handed_in = self._hands(), self._handed_in(wish.run_id)
+        if handed_in is None:
+            raise NotFound("that run was not handed in", remedy="Run the cell with run = start(…) again")
+        first = await asyncio.to_thread(first_of, wish.notebook, self._archive) if wish.notebook else {}
+        result = {**handed_in, "alert": first.get("alert")}
+        made = await hands.orders.make(wish.kind, wish.targets, result=result, actor=self.actor, title=wish.title)
+        self._orders[made.id] = made
+        return {**await self.told(made.id), "action": _as_proposed(made)}
+
     async def told(self, action: str) -> dict[str, Any]:
         """How far an action has come, as a card shows it."""
-        order = self._order(action)
+        order = await self._order(action)
         why_not = self._why_not(order)
         told: dict[str, Any] = {"id": action, "applicable": not why_not, "why_not": why_not, "state": "proposed"}
         if self._acting is None:
@@ -112,7 +145,7 @@ class Desk:
 
     async def plan(self, action: str) -> dict[str, Any]:
         """Plan it anew."""
-        await self._hands().plan(self._order(action), self.actor)
+        await self._hands().plan(await self._order(action), self.actor)
         return await self.told(action)
 
     async def apply(self, action: str, *, digest: str, typed: str) -> dict[str, Any]:
@@ -123,7 +156,7 @@ class Desk:
         Refused
             Something else was typed than what confirms this plan, or it may not be done.
         """
-        acting, order = self._hands(), self._order(action)
+        acting, order = self._hands(), await self._order(action)
         plan = (await acting.standing(action)).plan
         if plan is None:
             raise Refused("there is no plan yet", remedy="Plan it first")
@@ -135,12 +168,12 @@ class Desk:
 
     async def verify(self, action: str) -> dict[str, Any]:
         """Measure the symptom again."""
-        await self._hands().verify(self._order(action), self.actor)
+        await self._hands().verify(await self._order(action), self.actor)
         return await self.told(action)
 
     async def undo(self, action: str) -> dict[str, Any]:
         """Put back what was changed."""
-        await self._hands().undo(self._order(action), self.actor)
+        await self._hands().undo(await self._order(action), self.actor)
         return await self.told(action)
 
     async def publish(self, worked: Worked) -> dict[str, Any]:
@@ -162,11 +195,7 @@ class Desk:
         """Verify what an earlier broker began and never verified, where it is known here; never applies anything."""
         if self._acting is None:
             return []
-
-        async def known(action: str) -> Order:
-            return self._order(action)
-
-        return await self._acting.resume(known, f"resume:{self.actor}")
+        return await self._acting.resume(self._order, f"resume:{self.actor}")
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
@@ -182,22 +211,34 @@ class Desk:
             return "actions are switched off (actions.enabled)"
         return "" if kind_named(order.kind) is not None else "it is for a person's own hands"
 
-    def _order(self, action: str) -> Order:
+    async def _order(self, action: str) -> Order:
         if action not in self._orders:
             run_id = action.partition(":")[0]
-            path = self._directory / f"{run_id}.json"
-            if RUN_ID.fullmatch(run_id) and path.is_file():
-                document = json.loads(path.read_text(encoding="utf-8"))
-                self._orders |= {order.id: order for order in _orders(document)}
+            ordered = [] if self._acting is None else await self._acting.orders.of(run_id)
+            self._orders |= {order.id: order for order in [*_orders(self._handed_in(run_id) or {}), *ordered]}
         if action not in self._orders:
             raise NotFound(f"no action {action[:80]!r} was handed in", remedy="Run the notebook to its verdict")
         return self._orders[action]
+
+    def _handed_in(self, run_id: str) -> dict[str, Any] | None:
+        path = self._directory / f"{run_id}.json"
+        if not RUN_ID.fullmatch(run_id) or not path.is_file():
+            return None
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return document
 
     def _keep(self, run_id: str, document: Mapping[str, Any]) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self._directory / f"{run_id}.partial"
         fresh.write_text(json.dumps(document, ensure_ascii=False, default=str), encoding="utf-8")
         fresh.replace(self._directory / f"{run_id}.json")
+
+
+def _as_proposed(order: Order) -> dict[str, Any]:
+    """An order as the actions of a result document are told."""
+    return {"id": order.id.partition(":")[2], "kind": order.kind, "title": order.title, "cause": order.cause,
+            "targets": list(order.targets), "preconditions": [], "by_hand": order.by_hand, "undo": order.undo,
+            "needs": order.needs, "state": "proposed"}  # fmt: skip
 
 
 def _became(told: Mapping[str, Any]) -> dict[str, str]:

@@ -93,7 +93,7 @@ def _archived(
     settings = settings.for_service(str(parameters.get("service", "")))
     redactor = Redactor([*settings.secrets(), *environment_secrets(os.environ)])
     notebook = _read(worked.notebook)
-    first = _first(run_of(worked.notebook), archive)
+    first = first_of(worked.notebook, archive)
     started = datetime.fromisoformat(first["started_at"]) if first else worked.started_at.astimezone(UTC)
     run_id = str(first["run_id"]) if first else worked.run_id
     earlier = _earlier(archive, run_id, started)
@@ -134,8 +134,9 @@ def _read(path: Path) -> NotebookNode:
         raise RunbookError(f"{path.name} is no notebook", remedy="Save it again") from None
 
 
-def _first(run_id: str, archive: Archive) -> dict[str, Any]:
+def first_of(notebook: Path, archive: Archive) -> dict[str, Any]:
     """The result document of the run that a notebook is the working copy of; empty when it is none."""
+    run_id = run_of(notebook)
     directory = archive.find(run_id) if run_id else None
     if directory is None:
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,12 +60,13 @@ def list_(run: Annotated[str, typer.Argument(help="Only those of this run.")] = 
         print_json({"actions": [told(order, standing) for order, standing in rows]})
         return
     from rich.table import Column, Table
+    from rich.text import Text
 
     table = Table(Column("action", overflow="fold", no_wrap=True), "state", "what", "cause", box=None, pad_edge=False)
     for order, standing in rows:
         by_hand = "" if _can_be_applied(order) else "  (by hand)"
-        table.add_row(order.id, standing.state, f"{order.title}{by_hand}", f"{order.cause} {order.tier}")
-    console().print(table if rows else "nothing was proposed")
+        table.add_row(order.id, standing.state, Text(f"{order.title}{by_hand}"), Text(_why(order)))
+    console().print(table if rows else "nothing was proposed, and nothing ordered")
 
 
 @actions_app.command("show")
@@ -82,13 +84,44 @@ def show(action: Action, as_json: Json = False) -> None:
         print_json(told(order, standing))
         return
     out = console()
-    out.print(f"{order.title}\n{order.kind}, {standing.state}; {order.cause} is {order.tier}", markup=False)
+    out.print(f"{order.title}\n{order.kind}, {standing.state}; {_why(order)}", markup=False)
     if standing.plan is not None:
         _print_plan(standing.plan)
     elif order.by_hand:
         out.print(f"\nby hand:\n{order.by_hand}", markup=False)
     for entry in standing.entries:
         out.print(f"{entry.at:%Y-%m-%d %H:%M:%S} {entry.event:9} {entry.actor}  {_said(entry.detail)}", markup=False)
+
+
+@actions_app.command("order")
+def order(
+    run: Annotated[str, typer.Argument(help="The run that it is about: its symptom tells afterwards what it did.")],
+    kind: Annotated[str, typer.Argument(help="silence, acknowledge, note, post, reload, pgbouncer.pause, …")],
+    target: Annotated[
+        list[str] | None, typer.Option("-t", "--target", metavar="KEY=VALUE", help="Or one JSON object.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="What it is called in lists.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Order what no run proposed: a silence (-t minutes=60 -t comment=known), a note, a pause. Changes nothing yet."""
+    from runbook.actions.orders import typed
+
+    targets = typed(kind, target or [])
+
+    async def steps(desk: Desk) -> tuple[Order, Standing]:
+        made = await desk.make(run, kind, targets, _actor(), title=title)
+        return made, await desk.acting.standing(made.id)
+
+    made, standing = _at_desk(steps)
+    from runbook.dispatch.desk import told
+
+    if as_json:
+        print_json(told(made, standing))
+        return
+    out = console()
+    out.print(f"ordered: {made.title}\n  {_said(standing.entries[0].detail)}", markup=False)
+    out.print(f"Nothing is changed yet. To see what would be done, and approve it:\nrunbook actions approve {made.id}",
+              markup=False)  # fmt: skip
 
 
 @actions_app.command("plan")
@@ -208,6 +241,11 @@ def _can_be_applied(order: Order) -> bool:
     return order.kind in KINDS
 
 
+def _why(order: Order) -> str:
+    """For which cause it was proposed, or who ordered it."""
+    return f"ordered by {order.ordered_by}" if order.ordered_by else f"{order.cause} {order.tier}"
+
+
 def _print_plan(made: Plan, *, stderr: bool = False) -> None:
     out = console(stderr=stderr)
     for target in made.draft.targets:
@@ -233,4 +271,6 @@ def _said(detail: Mapping[str, Any]) -> str:
         return "; ".join(f"{one['target']}: {one['said']}" for one in detail["effects"])
     if "plan" in detail:
         return f"plan {str(detail['plan']['digest'])[:12]}"
+    if "ordered_by" in detail:
+        return f"{detail['kind']} {json.dumps(detail['targets'], ensure_ascii=False)}"
     return str(detail.get("reason") or detail.get("digest", "")[:12] or ", ".join(detail.get("targets", [])))

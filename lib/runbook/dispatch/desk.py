@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -52,7 +52,23 @@ class Desk:
         self.acting = Acting(settings, self.log, by_running(settings, self._archive, pool, store.runs.record))
 
     async def orders_of(self, run_id: str) -> list[Order]:
-        """What a run proposed, in its order.
+        """What a run proposed, in its order, and then what persons ordered about it.
+
+        Raises
+        ------
+        NotFound
+            There is no such run, or it has no result yet.
+        """
+        ordered = await self.acting.orders.of(run_id)
+        try:
+            return [*orders(await self.result(run_id)), *ordered]
+        except NotFound:
+            if not ordered:
+                raise
+            return ordered  # of a notebook in JupyterLab that was never published
+
+    async def result(self, run_id: str) -> dict[str, Any]:
+        """The result document of a run.
 
         Raises
         ------
@@ -65,11 +81,20 @@ class Desk:
             row = await self._store.runs.get(run_id)
         if row is None or row.started_at is None:
             raise NotFound(f"no run {run_id[:80]!r} with a result", remedy="See runbook reports")
-        text = await asyncio.to_thread(self._archive.read, row.id, row.started_at, RESULT)
-        return orders(json.loads(text))
+        document: dict[str, Any] = json.loads(
+            await asyncio.to_thread(self._archive.read, row.id, row.started_at, RESULT)
+        )
+        return document
+
+    async def make(
+        self, run_id: str, kind: str, targets: Sequence[Mapping[str, Any]], actor: str, *, title: str = ""
+    ) -> Order:
+        """Take an order of a person about a run; see :meth:`runbook.actions.orders.Orders.make`."""
+        result = await self.result(run_id)
+        return await self.acting.orders.make(kind, targets, result=result, actor=actor, title=title)
 
     async def order(self, action: str) -> Order:
-        """The proposal by its id, ``<run id>:<action id>``.
+        """The proposal, or the order of a person, by its id, ``<run id>:<action id>``.
 
         Raises
         ------
@@ -84,7 +109,7 @@ class Desk:
         return found[action]
 
     async def lately(self) -> list[Order]:
-        """What the newest runs proposed, the newest run first."""
+        """What the newest runs proposed and persons ordered about them, the newest run first."""
         await take_up(self._settings, self._store)
         found: list[Order] = []
         for row in await self._store.runs.search("", limit=MOST_RUNS):
@@ -102,8 +127,8 @@ def told(order: Order, standing: Standing) -> dict[str, Any]:
     """An action as the command line and the API tell it."""
     return {
         "id": order.id, "kind": order.kind, "title": order.title, "cause": order.cause, "tier": order.tier,
-        "state": standing.state, "can_be_applied": order.kind in KINDS, "by_hand": order.by_hand,
-        "undo": order.undo, "needs": order.needs, "targets": list(order.targets),
+        "ordered_by": order.ordered_by, "state": standing.state, "can_be_applied": order.kind in KINDS,
+        "by_hand": order.by_hand, "undo": order.undo, "needs": order.needs, "targets": list(order.targets),
         "plan": standing.plan.as_dict() if standing.plan else None,
         "log": [{"at": e.at.isoformat(), "event": e.event, "actor": e.actor, "detail": e.detail}
                 for e in standing.entries],

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from runbook.settings import Settings
     from runbook.store.store import Connection, Store
 
-Event = Literal["planned", "approved", "applying", "applied", "verified", "undoing", "undone", "refused", "failed"]
+Event = Literal[
+    "ordered", "planned", "approved", "applying", "applied", "verified", "undoing", "undone", "refused", "failed"
+]  # fmt: skip
 
 _LOCK = 7_254_310_553_270_102
 """Any number that nobody else takes for an advisory lock: entries are appended one after the other."""
@@ -125,6 +127,11 @@ class ActionLog:
     async def of(self, action: str) -> list[Entry]:
         """The entries of one action, in their order."""
         return await self._entries(f"{_SELECT} WHERE action = %s ORDER BY seq", action)
+
+    async def ordered(self, run_id: str) -> list[Entry]:
+        """What persons ordered about a run, in that order."""
+        of_run = "event = 'ordered' AND split_part(action, ':', 1) = %s"
+        return await self._entries(f"{_SELECT} WHERE {of_run} ORDER BY seq", run_id)
 
     async def latest(self, *, limit: int = 100) -> list[Entry]:
         """The newest entry of each action, the last one first."""

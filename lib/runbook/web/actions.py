@@ -1,4 +1,7 @@
-"""Actions over HTTP: what a run proposed, and the steps from plan to undo. Acting needs a token that may act."""
+"""Actions over HTTP: what a run proposed, what a person orders, and the steps from plan to undo.
+
+Ordering and acting need a token that may act.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,17 @@ from runbook.web.body import read_body
 from runbook.web.site import Site
 
 ACTION_ID = re.compile(r"[0-9A-Za-z-]{1,64}:[A-Za-z0-9_.:-]{1,120}")
+
+
+class _Wish(BaseModel):
+    """The body of ``POST /api/actions``: what a person orders about a run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: str = Field(max_length=64)
+    kind: str = Field(max_length=64)
+    targets: list[dict[str, Any]] = []
+    title: str = ""
 
 
 class _Approval(BaseModel):
@@ -49,6 +63,13 @@ def router(site: Site) -> APIRouter:
         at = desk()
         found = await at.orders_of(run) if run else await at.lately()
         return JSONResponse({"actions": [await _told(at, order) for order in found]})
+
+    @routes.post("", dependencies=acting)
+    async def order(request: Request) -> JSONResponse:
+        body = checked(_Wish, load(await read_body(request)), called="an order")
+        at = desk()
+        made = await at.make(body.run, body.kind, body.targets, site.access.actor(request), title=body.title)
+        return JSONResponse(await _told(at, made), 201)
 
     @routes.get("/{action}", dependencies=reading)
     async def one(action: str) -> JSONResponse:

@@ -185,6 +185,32 @@ def test_what_is_silenced_already_or_stands_for_others_is_refused(desk: Desk, se
     _refused(desk, order(KIND, [TARGET]), "1 other alerts")
 
 
+def test_an_alert_whose_labels_are_not_shown_is_silenced_by_its_fingerprint(desk: Desk, server: str) -> None:
+    labels = {**LABELS, "tenant": "Canary-tenant-7"}
+    fire(server, LABELS, over=True)
+    fire(server, labels)
+    (fingerprint,) = [one["fingerprint"] for one in alerts(server) if one["labels"] == labels]
+    asked = order(KIND, [{"fingerprint": fingerprint, "minutes": 30}])
+
+    async def steps(desk: Desk) -> Any:
+        (effect,) = await desk.applied(asked)
+        (made,) = silences(server)
+        verified, undone = await desk.acting.verify(asked, ME), await desk.acting.undo(asked, ME)
+        return effect, made, verified, undone, await desk.log.of(asked.id)
+
+    effect, made, verified, undone, entries = desk.do(steps)
+    assert {m["name"]: m["value"] for m in made["matchers"]} == labels
+    assert (effect.done, verified["holds"], undone[0].done, silences(server)) == (True, True, True, [])
+    assert "Canary-tenant-7" not in str(entries)
+
+
+def test_a_fingerprint_of_which_other_alerts_are_more_is_refused(desk: Desk, server: str) -> None:
+    (fingerprint,) = [one["fingerprint"] for one in alerts(server) if one["labels"] == LABELS]
+    _another(server)
+    _refused(desk, order(KIND, [{"fingerprint": fingerprint}]), "1 other alerts")
+    _refused(desk, order(KIND, [{"fingerprint": "0" * 16}]), "exactly this fingerprint")
+
+
 def test_no_policy_silences(desk: Desk, server: str) -> None:
     asked = order(KIND, [TARGET])
     permit = {"kind": KIND, "runbook": asked.runbook, "cause": asked.cause}

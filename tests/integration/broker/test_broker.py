@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from runbook import settings as settings_module
+from runbook.actions import orders as orders_module
+from runbook.actions.kinds import Said
 from runbook.broker.server import Listening
 from runbook.broker_client import BrokerClient, BrokerRefused, BrokerUnreachable
 from tests.integration.actions.test_steps import Lamp
@@ -164,6 +166,58 @@ def test_a_cause_of_another_runbook_is_not_taken_in(client: BrokerClient) -> Non
 def test_what_was_never_handed_in_is_not_known(client: BrokerClient) -> None:
     with pytest.raises(BrokerRefused, match="handed in"):
         client.plan(ACTION)
+
+
+@pytest.fixture
+def ordered_lamps(lamps: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """The lamps may be ordered as well."""
+    monkeypatch.setattr(Lamp, "may_be_ordered", True)
+    monkeypatch.setattr(Lamp, "called", "Switch a lamp on")
+    monkeypatch.setattr(Lamp, "said", {"lamp": Said(means="which lamp", needed=True)})
+    monkeypatch.setattr(orders_module, "KINDS", {"lamp.on": "here"})
+    monkeypatch.setattr(orders_module, "kind_named", {"lamp.on": Lamp}.get)
+    return lamps
+
+
+def wish(**more: Any) -> dict[str, Any]:
+    return {"run_id": RUN, "kind": "on", "targets": [{"lamp": "cellar"}], "title": "", "notebook": None} | more
+
+
+def test_a_person_orders_in_a_cell_and_it_goes_all_the_way(serving: Serving, ordered_lamps: dict[str, bool]) -> None:
+    with serving() as broker:
+        client = BrokerClient(str(broker.path), broker.token)
+        client.offer(run())
+        made = client.order(wish())
+        assert (made["id"], made["state"], made["applicable"]) == (f"{RUN}:ordered-1", "proposed", True)
+        assert (made["action"]["title"], made["action"]["targets"]) == ("Switch a lamp on", [{"lamp": "cellar"}])
+        plan = client.plan(made["id"])
+        client.apply(made["id"], digest=plan["plan"]["digest"], typed="cellar")
+        assert ordered_lamps == {"cellar": True}
+    with serving() as broker:  # the next one knows it from the log
+        client = BrokerClient(str(broker.path), broker.token)
+        told = wait_until(lambda: (found := client.told(made["id"]))["verified"] and found)
+        assert told["verified"]["verdict"] == "fixed"
+        assert [entry["event"] for entry in told["log"]][:2] == ["ordered", "planned"]
+        assert client.undo(made["id"])["state"] == "undone"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"kind": "off"}, "no action 'off'"),
+        ({"targets": [{}]}, "needs lamp"),
+        ({"targets": [{"lamp": "a"}, {"lamp": "b"}]}, "2 targets"),
+        ({"run_id": "20261129T120000000-aaaaaaaa"}, "not handed in"),
+        ({"run_id": "../x"}, "run_id"),
+        ({"actor": "person:somebody"}, "actor"),
+    ],
+)
+def test_an_order_that_does_not_fit_is_refused(
+    client: BrokerClient, ordered_lamps: dict[str, bool], change: dict[str, Any], reason: str
+) -> None:
+    client.offer(run())
+    with pytest.raises(BrokerRefused, match=reason):
+        client.order(wish(**change))
 
 
 def test_what_only_hands_can_do_says_so(client: BrokerClient) -> None:

@@ -26,6 +26,7 @@ from tests.integration.broker.conftest import RUN, Serving, findings, run
 CANARY = "Canary-7f3a9b"
 STARTED = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 ACTION = f"{RUN}:P01.lamp"
+ALERT = {"name": "DatabaseConnections", "source": "alertmanager", "labels": {"alertname": "DatabaseConnections"}}
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -57,7 +58,7 @@ def archived(archive: Archive) -> Archive:
     """An archive with one run in it."""
     result = {
         "schema": 1, "run_id": RUN, "runbook": "db_connection_exhaustion", "title": "t", "severity": "critical",
-        "parameters": {"samples": 1}, "alert": {"name": "DatabaseConnections"}, "incident_id": "i-1",
+        "parameters": {"samples": 1}, "alert": ALERT, "incident_id": "i-1",
         "started_at": STARTED.isoformat(), "timings": {}, **findings(),
     }  # fmt: skip
     hostile = new_code_cell("x", outputs=[
@@ -84,6 +85,18 @@ def test_it_has_the_parameters_the_outputs_and_the_verdict_of_its_run(archived: 
     assert any(RESULT_MIME in o.get("data", {}) for o in shown)
     assert any(o.get("text") == "a line\n" for o in shown)
     assert run_of(path) == RUN
+
+
+def test_a_silence_that_is_ordered_in_it_is_of_the_alert_of_its_run(archived: Archive, client: BrokerClient) -> None:
+    path = working_copy(RUN, archived)
+    worked = new_run_id()
+    client.offer(run() | {"run_id": worked})
+    wish = {"run_id": worked, "kind": "silence", "targets": [], "title": ""}
+    assert client.order(wish | {"notebook": str(path)})["action"]["targets"] == [
+        {"labels": ALERT["labels"], "minutes": 60}
+    ]
+    with pytest.raises(BrokerRefused, match="not known which alert"):
+        client.order(wish | {"notebook": str(path.parent.parent.parent / "other.ipynb")})
 
 
 def test_nothing_in_it_can_run_and_so_it_is_trusted(archived: Archive) -> None:

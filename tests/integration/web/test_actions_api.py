@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.integration.web.service import TOKENS, Service, bearer, webhook
@@ -39,6 +41,47 @@ def test_nobody_acts_where_no_token_is_configured(service: Service) -> None:
     action = proposed(service, {})
     answer = service.client.post(f"/api/actions/{action}/plan")
     assert (answer.status_code, "nobody acts over HTTP without one" in answer.json()["error"]) == (403, True)
+
+
+def ordered(service: Service, run: str, kind: str, *targets: Any, role: str = "admin", **more: Any) -> Any:
+    body = {"run": run, "kind": kind, "targets": targets} | more
+    return service.client.post("/api/actions", json=body, headers=bearer(role))
+
+
+def test_a_person_orders_what_no_run_proposed(guarded: Service) -> None:
+    run = proposed(guarded, bearer("admin")).partition(":")[0]
+    answer = ordered(guarded, run, "alertmanager.silence", {"minutes": 30})
+    assert answer.status_code == 201
+    made = answer.json()
+    assert (made["ordered_by"], made["state"], made["can_be_applied"]) == ("token:admin", "proposed", True)
+    labels = {"alertname": "ConnectionsHigh", "service": "api", "severity": "page"}
+    assert made["targets"] == [{"labels": labels, "minutes": 30}]
+    assert [entry["event"] for entry in made["log"]] == ["ordered"]
+    listed = guarded.client.get("/api/actions", params={"run": run}).json()["actions"]
+    assert [one["ordered_by"] for one in listed] == ["", "token:admin"]
+    assert guarded.client.get(f"/api/actions/{made['id']}").json() == made
+    refused = guarded.client.post(f"/api/actions/{made['id']}/plan")
+    assert (refused.status_code, "alertmanager.url is not set" in refused.json()["error"]) == (409, True)
+
+
+def test_only_who_may_act_orders(guarded: Service, service: Service) -> None:
+    run = proposed(guarded, bearer("admin")).partition(":")[0]
+    statuses = [ordered(guarded, run, "reload", role=role).status_code for role in ("alerts", "viewer", "operator")]
+    assert statuses == [403, 403, 403]
+    assert service.client.post("/api/actions", json={"run": run, "kind": "reload"}).status_code == 403
+
+
+def test_an_order_that_does_not_fit_is_refused(guarded: Service) -> None:
+    run = proposed(guarded, bearer("admin")).partition(":")[0]
+    for answer, status, said in (
+        (ordered(guarded, "20261123T072513042-k3f9qa7m", "reload"), 404, "no run"),
+        (ordered(guarded, run, "silence", {"minute": 5}), 422, "knows no minute"),
+        (ordered(guarded, run, "nothing"), 422, "no action 'nothing'"),
+        (ordered(guarded, run, "aws.scale"), 409, "never ordered"),
+        (ordered(guarded, run, "reload", "x"), 422, "not an order"),
+        (ordered(guarded, run, "reload", cause="P01"), 422, "not an order"),
+    ):
+        assert (answer.status_code, said in answer.json()["error"]) == (status, True), answer.text
 
 
 @pytest.mark.parametrize(

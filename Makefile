@@ -7,7 +7,7 @@ TURNS   ?= 1
 STAMP  := $(VENV)/.installed
 DRILLS := $(patsubst notebooks/%.ipynb,drill-%,$(sort $(wildcard notebooks/*.ipynb)))
 
-.PHONY: setup demo test drill lint bench serve jupyter lock clean $(DRILLS)
+.PHONY: setup demo test drill drill-actions lint bench serve jupyter lock clean $(DRILLS)
 
 setup: $(STAMP)
 
@@ -28,10 +28,14 @@ test: setup
 
 # Every fault of every runbook; with TURNS=N the reference set, and of the rest an Nth a day. Of the first runbook another
 # fault every day at the notebook's own thresholds, in real length.
-drill: $(DRILLS)
+drill: $(DRILLS) drill-actions
 
 $(DRILLS): drill-%: setup
 	$(BIN)/runbook drill $* --all --turns $(TURNS) $(if $(filter db_connection_exhaustion,$*),--rotate 1)
+
+# Every kind of action on a real fault, plan to undo, and once more with a target that has changed; of TURNS, an Nth a day.
+drill-actions: setup
+	$(BIN)/runbook drill --actions --turns $(TURNS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -31,6 +31,35 @@ def test_every_system_of_the_sandbox_can_be_read(sandbox: Sandbox) -> None:
     assert {name: found[name].seen for name in SYSTEMS if not found[name].ok} == {}
 
 
+def acting(settings: dict[str, object]) -> dict[str, Check]:
+    return {c.system: c for c in examine(from_plain(settings)) if c.system.rpartition(".")[2].startswith("action_")}
+
+
+def test_what_acts_gets_in_by_the_way_that_acts(sandbox: Sandbox) -> None:
+    found = acting(sandbox.settings())
+    assert {name: (check.ok, check.seen) for name, check in found.items() if check.ok is False} == {}
+    assert ("gets in" in found["redis.action_url"].seen, found["redis.action_url"].ok) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("section", "changed", "says"),
+    [
+        ("redis", {"action_url": "redis://127.0.0.1:1/0"}, "another server than redis.url"),
+        ("github", {"action_token": "revoked"}, "401"),
+        ("github", {"rollback_workflow": "nowhere.yml"}, "has no workflow nowhere.yml"),
+    ],
+)
+def test_what_cannot_act_is_told_with_the_reason(
+    sandbox: Sandbox, section: str, changed: dict[str, str], says: str
+) -> None:
+    settings = sandbox.settings()
+    settings["github"]["action_token"] = settings["github"]["token"]
+    settings[section] |= changed
+    (name,) = (f"{section}.{key}" for key in ("action_url", "action_token") if key in settings[section])
+    check = acting(settings)[name]
+    assert (check.ok, says in check.seen) == (False, True), check.seen
+
+
 def test_what_is_not_configured_is_no_failure(sandbox: Sandbox) -> None:
     found = checks({})
     assert {c.ok for c in found.values()} == {None}

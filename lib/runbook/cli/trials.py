@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +21,11 @@ def drill(
     full_length: Annotated[bool, typer.Option(help="At the notebook's own thresholds, in real length.")] = False,
     rotate: Annotated[int, typer.Option(help="So many in real length, another few every day.", min=0)] = 0,
     turns: Annotated[int, typer.Option(help="With --all: the reference set, and of the rest an Nth a day.", min=1)] = 1,
+    actions: Annotated[bool, typer.Option("--actions", help="Act on what is diagnosed: plan to undo.")] = False,
+    kind: Annotated[list[str] | None, typer.Option("--action", help="Only this kind, e.g. queue.resume.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Inject known faults, fire the alert over HTTP, and score the verdicts."""
+    """Inject known faults, fire the alert over HTTP, and score the verdicts, or the actions that they propose."""
     from datetime import UTC, datetime
 
     from runbook import catalog
@@ -32,8 +35,11 @@ def drill(
     from runbook.sandbox.faults import known, suits
 
     log_to_stderr("WARNING")
+    if actions or kind:
+        _drill_actions(name, kind or [], turns=turns, as_json=as_json)
+        return
     if not fault and not every:
-        raise RunbookError("nothing to drill", remedy="Name a --fault, or say --all")
+        raise RunbookError("nothing to drill", remedy="Name a --fault, or say --all or --actions")
     err = console(stderr=True)
     today = datetime.now(UTC).date()
     reports = []
@@ -54,10 +60,26 @@ def drill(
         remember(runbook.name, report)
         reports.append(report)
     report = together(reports)
-    if as_json:
-        print_json(report)
-    else:
-        console().print(score_table(report))
+    print_json(report) if as_json else console().print(score_table(report))
+    _passed(report)
+
+
+def _drill_actions(name: str | None, kinds: list[str], *, turns: int, as_json: bool) -> None:
+    """Drill actions, by ``drill --actions``."""
+    from datetime import UTC, datetime
+
+    from runbook.drills.acting.cases import by_turns, chosen
+    from runbook.drills.acting.drill import run_action_drills
+    from runbook.drills.acting.score import action_table
+
+    err = console(stderr=True)
+    cases = by_turns(turns, day=datetime.now(UTC).date(), among=chosen(kinds, runbook=name))
+    report = run_action_drills(cases, progress=lambda line: err.print(line, style="dim", markup=False))
+    print_json(report) if as_json else console().print(action_table(report))
+    _passed(report)
+
+
+def _passed(report: Mapping[str, Any]) -> None:
     if report["failed"] or not report["passed"]:
         raise CheckFailed(f"{report['failed']} drills failed, {len(report['skipped'])} skipped")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runbook.connectors.base import Context
+from runbook.doctor.acting import acting
 from runbook.doctor.check import Check
 from runbook.doctor.databases import databases
 from runbook.doctor.systems import systems
@@ -28,6 +29,7 @@ def examine(settings: Settings) -> list[Check]:
     return [
         *(check for prefix, scope in own.items() for check in databases(prefix, scope, context)),
         *(check for prefix, scope in scopes.items() for check in systems(prefix, scope, settings, context)),
+        *(check for prefix, scope in scopes.items() for check in acting(prefix, scope, settings)),
         _archive(settings),
         _announcing(settings),
     ]

@@ -6,24 +6,20 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from runbook import catalog
-from runbook.drills.alerts import alertmanager_body
+from runbook.drills.crew import Crew
 from runbook.drills.judge import Score, failed, judge
-from runbook.drills.service import Service
 from runbook.errors import SandboxError
 from runbook.sandbox import Sandbox
-from runbook.sandbox.faults import SCENARIOS, FaultPlan, Injected, inject, known, plan, systems
+from runbook.sandbox.faults import SCENARIOS, FaultPlan, inject, known, plan, systems
 
 log = structlog.get_logger(__name__)
-
-#: What a run may take beyond the runbook's own limit: waiting for a kernel, rendering, writing.
-_SLACK_SECONDS = 60.0
 
 
 def run_drills(
@@ -67,11 +63,13 @@ def run_drills(
         Sandbox(Path(place) / "sandbox", systems=systems(chosen), owned=True) as sandbox,
         ExitStack() as services,
     ):
-        crew = _Crew(chosen, sandbox, Path(place), services, scaled)
+        crew = Crew(sandbox, Path(place), services)
         for one in plans:
             if one.missing() is None:
                 tell(f"{one.id}: {one.title}")
-                scores.append(_drill(crew, one, full_length=one.id in at_defaults))
+                # Those that are scaled have the scaled ones of all together, so that one service serves many.
+                thresholds = _thresholds(chosen, {} if one.id in at_defaults else scaled)
+                scores.append(_drill(crew, chosen, one, thresholds))
     passed = sum(score.passed for score in scores)
     return {
         "results": [score.as_dict() for score in scores],
@@ -108,59 +106,25 @@ def by_turns(turns: int, *, day: date, among: Iterable[str]) -> list[str]:
     return [id for id in ids if id not in others or id in today]
 
 
-class _Crew:
-    """What the drills of one call share: the runbook, the sandbox, and a service."""
-
-    def __init__(
-        self,
-        runbook: catalog.Runbook,
-        sandbox: Sandbox,
-        place: Path,
-        services: ExitStack,
-        scaled: Mapping[str, Any],
-    ) -> None:
-        self.runbook = runbook
-        self.sandbox = sandbox
-        self._scaled = scaled
-        self._place = place
-        self._services = services
-        self._running: Service | None = None
-
-    def thresholds(self, *, full_length: bool) -> dict[str, Any]:
-        """The notebook's own parameters, or the scaled ones of all drills together, so that one service serves many."""
-        own = {name: parameter.default for name, parameter in self.runbook.parameters.items()}
-        return own if full_length else own | {name: value for name, value in self._scaled.items() if name in own}
-
-    def service(self, injected: Injected, thresholds: Mapping[str, Any]) -> Service:
-        """The service, by the settings that this fault needs."""
-        settings = self.sandbox.settings()
-        for section, values in injected.settings.items():
-            settings[section] = settings.get(section, {}) | dict(values)
-        settings["thresholds"] = {self.runbook.name: dict(thresholds)}
-        if self._running is None:
-            directory = Path(tempfile.mkdtemp(prefix="service-", dir=self._place))
-            self._running = self._services.enter_context(Service(directory, settings))
-        self._running.use(settings)
-        return self._running
+def _thresholds(runbook: catalog.Runbook, scaled: Mapping[str, Any]) -> dict[str, Any]:
+    """The notebook's own parameters with what is scaled of them."""
+    own = {name: parameter.default for name, parameter in runbook.parameters.items()}
+    return own | {name: value for name, value in scaled.items() if name in own}
 
 
-def _drill(crew: _Crew, one: FaultPlan, *, full_length: bool) -> Score:
+def _drill(crew: Crew, runbook: catalog.Runbook, one: FaultPlan, thresholds: Mapping[str, Any]) -> Score:
     """Inject, fire, wait, judge; the fault is healed and that is checked before it returns."""
-    thresholds = crew.thresholds(full_length=full_length)
     began = time.monotonic()
     try:
         with inject(one, crew.sandbox, thresholds=thresholds) as injected:
-            service = crew.service(injected, thresholds)
+            service = crew.service(runbook, injected, thresholds)
             began = time.monotonic()
-            labels = {"service": "app", "drill": one.id, **injected.labels}
-            body = alertmanager_body(crew.runbook, labels, datetime.now(UTC), public_url=service.base_url)
-            limit = crew.runbook.timeout_seconds + _SLACK_SECONDS
-            result = service.wait_for(service.fire(body), seconds=limit)
+            result = crew.diagnosed(runbook, injected, service)
             seconds = time.monotonic() - began
     except SandboxError as error:
         log.warning("drill failed", fault=one.id, reason=str(error))
-        return failed(one, runbook=crew.runbook.name, seconds=time.monotonic() - began, problem=str(error))
-    score = judge(one, injected.named, result, runbook=crew.runbook.name, seconds=seconds)
+        return failed(one, runbook=runbook.name, seconds=time.monotonic() - began, problem=str(error))
+    score = judge(one, injected.named, result, runbook=runbook.name, seconds=seconds)
     if not score.passed:
         log.warning("drill failed", fault=one.id, problems=list(score.problems))
     return score

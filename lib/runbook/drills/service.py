@@ -6,6 +6,7 @@ Its store, archive and settings lie in one directory; when it is stopped, none o
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from runbook.actions.plan import Refused
 from runbook.embedded import EmbeddedPostgres, die_with_parent
 from runbook.errors import SandboxError
 from runbook.sandbox import as_toml
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 FINISHED = ("succeeded", "failed", "interrupted", "cancelled")
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 30.0
+_STEP_SECONDS = 180.0
+"""What a step of an action may take: verifying runs the runbook again."""
 _WARM_SECONDS = 45.0
 """How long to wait for warm kernels: without them a first run pays for a cold start, which no later one does."""
 _TAKEN_OVER = "settings taken over"
@@ -43,10 +47,13 @@ class Service:
         Private directory; it holds the settings, which name passwords, hence 0600.
     settings
         Nested settings, by section.
+    token
+        One that may do everything, which the service then asks for; empty = it asks for none, and nobody may act.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, Any], *, token: str = "") -> None:
         self.directory = directory
+        self._token = token
         self.log_path = directory / "service.log"
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,7 +74,11 @@ class Service:
         self.base_url = f"http://127.0.0.1:{port}"
         self._write_settings(port)
         self._process = self._spawn()
-        self._client = httpx.Client(base_url=self.base_url, timeout=30)
+        self._client = httpx.Client(
+            base_url=self.base_url,
+            timeout=30,
+            headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
+        )
         try:
             self._wait_until_ready()
         except BaseException:
@@ -163,6 +174,34 @@ class Service:
                 )
             time.sleep(0.1)
 
+    def proposed(self, run_id: str) -> list[dict[str, Any]]:
+        """The actions that a run proposed, as the service tells them."""
+        found: list[dict[str, Any]] = self._acted(self._http.get("/api/actions", params={"run": run_id}))["actions"]
+        return found
+
+    def act(self, action: str, step: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Take a step of an action, ``plan`` to ``undo``; what the service says of it.
+
+        Raises
+        ------
+        Refused
+            The service refuses the step; the message is its own.
+        SandboxError
+            It answers anything else but that it was taken.
+        """
+        answer = self._http.post(f"/api/actions/{action}/{step}", json=body, timeout=_STEP_SECONDS)
+        if answer.status_code == 409:
+            raise Refused(str(answer.json()["error"]))
+        return self._acted(answer)
+
+    @staticmethod
+    def _acted(answer: httpx.Response) -> dict[str, Any]:
+        if answer.status_code != 200:
+            raise SandboxError(f"the service answered {answer.request.url.path} with {answer.status_code}: "
+                               f"{answer.text[:300]}")  # fmt: skip
+        document: dict[str, Any] = answer.json()
+        return document
+
     def events(self, run_id: str) -> Iterator[tuple[str, str]]:
         """Server-sent events of a run, as (event, data), until the service ends the stream."""
         with self._http.stream("GET", f"/api/runs/{run_id}/events", timeout=None) as answer:
@@ -188,6 +227,9 @@ class Service:
 
     def _write_settings(self, port: int) -> None:
         server = {**self._settings.get("server", {}), "host": "127.0.0.1", "port": port, "public_url": self.base_url}
+        if self._token:
+            digest = hashlib.sha256(self._token.encode()).hexdigest()
+            server["tokens"] = [{"name": "drill", "role": "admin", "sha256": digest}]
         fd = os.open(self.directory / "runbook.toml", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "w") as out:
             out.write(as_toml({**self._settings, "server": server}))

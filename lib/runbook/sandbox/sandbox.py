@@ -388,7 +388,16 @@ def _tables(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
     if path and plain:
         yield f"[{'.'.join(json.dumps(part) for part in path)}]"
-    yield from (f"{key} = {json.dumps(value)}" for key, value in plain.items())
+    yield from (f"{key} = {_inline(value)}" for key, value in plain.items())
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _tables(value, (*path, key))
+
+
+def _inline(value: Any) -> str:
+    """A value on one line; tables in a list are written inline."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_inline(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return json.dumps(value)

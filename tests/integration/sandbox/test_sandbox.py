@@ -132,7 +132,11 @@ def test_content_has_the_columns_of_the_application(sandbox: Sandbox) -> None:
 def test_settings_are_read_back_alike_from_toml_and_environment(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = {**sandbox.settings(), "thresholds": {"db_connection_exhaustion": {"idle_after_seconds": 1}}}
+    permit = {"kind": "queue.resume", "runbook": "queue_processing_delays", "cause": "Q02"}
+    wanted = {
+        **sandbox.settings(), "actions": {"policy": [permit]},
+        "thresholds": {"db_connection_exhaustion": {"idle_after_seconds": 1}},
+    }  # fmt: skip
     file = tmp_path / "runbook.toml"
     file.write_text(as_toml(wanted))
     from_file = settings_module.load(file).revealed()

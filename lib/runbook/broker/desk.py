@@ -108,7 +108,8 @@ class Desk:
         document = {"run_id": concluded.run_id, "runbook": runbook.name, "parameters": parameters,
                     **{key: findings.get(key) for key in ("symptom", "verdict", "actions")}}  # fmt: skip
         proposed = _orders(document)
-        if strangers := sorted({order.cause for order in proposed} - set(runbook.causes)):
+        # A message to the incident channel is proposed for no cause, where none was found.
+        if strangers := sorted({order.cause for order in proposed} - {"", *runbook.causes}):
             raise Refused(f"{runbook.name} does not look for {', '.join(strangers)}")
         self._keep(concluded.run_id, document)
         self._orders |= {order.id: order for order in proposed}

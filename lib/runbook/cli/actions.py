@@ -84,7 +84,7 @@ def show(action: Action, as_json: Json = False) -> None:
         print_json(told(order, standing))
         return
     out = console()
-    out.print(f"{order.title}\n{order.kind}, {standing.state}; {_why(order)}", markup=False)
+    out.print(f"{order.title}\n{order.kind}, {standing.state}; {_why(order) or 'for no cause'}", markup=False)
     if standing.plan is not None:
         _print_plan(standing.plan)
     elif order.by_hand:
@@ -243,7 +243,7 @@ def _can_be_applied(order: Order) -> bool:
 
 def _why(order: Order) -> str:
     """For which cause it was proposed, or who ordered it."""
-    return f"ordered by {order.ordered_by}" if order.ordered_by else f"{order.cause} {order.tier}"
+    return f"ordered by {order.ordered_by}" if order.ordered_by else f"{order.cause} {order.tier}".strip()
 
 
 def _print_plan(made: Plan, *, stderr: bool = False) -> None:

@@ -50,11 +50,17 @@ class Crew:
         self._token = token
         self._running: Service | None = None
 
-    def service(self, runbook: Runbook, injected: Injected, thresholds: Mapping[str, Any]) -> Service:
-        """The service, by the settings that this fault needs."""
+    def service(
+        self,
+        runbook: Runbook,
+        injected: Injected,
+        thresholds: Mapping[str, Any],
+        sections: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Service:
+        """The service, by the settings that this fault needs, and these ``sections``."""
         settings = self.sandbox.settings()
-        for sections in (self._sections, injected.settings):
-            for section, values in sections.items():
+        for more in (self._sections, injected.settings, sections or {}):
+            for section, values in more.items():
                 settings[section] = settings.get(section, {}) | dict(values)
         settings["thresholds"] = {runbook.name: dict(thresholds)}
         if self._running is None:

@@ -179,6 +179,11 @@ class Service:
         found: list[dict[str, Any]] = self._acted(self._http.get("/api/actions", params={"run": run_id}))["actions"]
         return found
 
+    def order(self, run_id: str, kind: str, target: Mapping[str, Any]) -> str:
+        """Order what the run did not propose; the id of the action. Raises as :meth:`act`."""
+        body = {"run": run_id, "kind": kind, "targets": [dict(target)]}
+        return str(self._acted(self._http.post("/api/actions", json=body), status=201)["id"])
+
     def act(self, action: str, step: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Take a step of an action, ``plan`` to ``undo``; what the service says of it.
 
@@ -190,13 +195,13 @@ class Service:
             It answers anything else but that it was taken.
         """
         answer = self._http.post(f"/api/actions/{action}/{step}", json=body, timeout=_STEP_SECONDS)
-        if answer.status_code == 409:
-            raise Refused(str(answer.json()["error"]))
         return self._acted(answer)
 
     @staticmethod
-    def _acted(answer: httpx.Response) -> dict[str, Any]:
-        if answer.status_code != 200:
+    def _acted(answer: httpx.Response, *, status: int = 200) -> dict[str, Any]:
+        if answer.status_code == 409:
+            raise Refused(str(answer.json()["error"]))
+        if answer.status_code != status:
             raise SandboxError(f"the service answered {answer.request.url.path} with {answer.status_code}: "
                                f"{answer.text[:300]}")  # fmt: skip
         document: dict[str, Any] = answer.json()
@@ -238,8 +243,10 @@ class Service:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("RUNBOOK_") or name == "RUNBOOK_NOTEBOOKS"
+            if not name.startswith(("RUNBOOK_", "AWS_")) or name == "RUNBOOK_NOTEBOOKS"
         }
+        # What acts on AWS does so with the credential of its process: here it is nobody's.
+        kept |= {"AWS_ACCESS_KEY_ID": "drill", "AWS_SECRET_ACCESS_KEY": "drill", "AWS_EC2_METADATA_DISABLED": "true"}
         kept |= {
             "RUNBOOK_CONFIG": str(self.directory / "runbook.toml"),
             "RUNBOOK_DATA_DIR": str(self.directory / "data"),

@@ -330,7 +330,9 @@ class Sandbox:
                 "webhook_secret": known.mux_webhook,
             },
         )
-        Vendors(url, token).change("mux", webhook_url=f"{self._stack.front_url(state)}/api/webhooks/mux")
+        vendors = Vendors(url, token)
+        vendors.change("mux", webhook_url=f"{self._stack.front_url(state)}/api/webhooks/mux")
+        vendors.change("github", **self._stack.deploy(state))
 
     def _with_application(self) -> dict[str, Any]:
         state = self._read_state()

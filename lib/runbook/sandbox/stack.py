@@ -136,6 +136,15 @@ class Stack:
         return f"http://127.0.0.1:{state['application']['front']}"
 
     @staticmethod
+    def deploy(state: Mapping[str, Any]) -> dict[str, str]:
+        """Where the application takes another version, and with which token."""
+        from runbook.sandbox.application.stage import PATH
+
+        application = state["application"]
+        return {"deploy_url": f"http://127.0.0.1:{application['control']}{PATH}/deploy",
+                "deploy_token": application["token"]}  # fmt: skip
+
+    @staticmethod
     def storage_url(state: Mapping[str, Any]) -> str:
         """The object storage's endpoint."""
         return f"http://127.0.0.1:{state['storage']['port']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,9 @@ def test_the_webhooks_address_is_in_no_log(
     assert vendors.known.discord not in caplog.text + out.out + out.err
 
 
-def test_a_webhook_that_leads_elsewhere_since_the_plan_is_left_alone(
-    desk: Desk, vendors: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from runbook.actions import discord_post
-
-    there = discord_post._Webhook.identity
-
-    def moved() -> None:
-        monkeypatch.setattr(discord_post._Webhook, "identity", lambda self: there(self) | {"channel": "77"})
-
-    effect = desk.do(lambda desk: desk.overtaken(order(KIND, [TARGET]), moved))
+def test_a_webhook_that_leads_elsewhere_since_the_plan_is_left_alone(desk: Desk, vendors: Simulator) -> None:
+    elsewhere = partial(vendors.vendors.change, "discord", channel="77")
+    effect = desk.do(lambda desk: desk.overtaken(order(KIND, [TARGET]), elsewhere))
     assert (effect.done, messages(vendors)) == (False, [])
 
 

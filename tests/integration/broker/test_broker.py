@@ -163,6 +163,11 @@ def test_a_cause_of_another_runbook_is_not_taken_in(client: BrokerClient) -> Non
         client.offer(run(cause="X99"))
 
 
+def test_what_is_proposed_for_no_cause_is_taken_in(client: BrokerClient) -> None:
+    (offered,) = client.offer(run(cause=""))
+    assert offered["applicable"] is True
+
+
 def test_what_was_never_handed_in_is_not_known(client: BrokerClient) -> None:
     with pytest.raises(BrokerRefused, match="handed in"):
         client.plan(ACTION)

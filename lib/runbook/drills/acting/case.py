@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runbook.actions.plan import Plan, Verdict
+from runbook.actions.plan import Plan, Target, Verdict
+from runbook.sandbox.faults.registry import find_program
 
 if TYPE_CHECKING:
     from runbook.sandbox import Sandbox
@@ -15,23 +16,42 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
-    """What a drill's own steps are given: where the fault is, and what is planned."""
+class Place:
+    """Where the fault is."""
 
     sandbox: Sandbox
     injected: Injected
+    #: What :attr:`Case.prepared` gave, by section.
+    sections: Sections
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene(Place):
+    """What a drift is given: where the fault is, and what is planned."""
+
     plan: Plan
 
+    @property
+    def target(self) -> Target:
+        """The only target of the plan."""
+        (target,) = self.plan.draft.targets
+        return target
 
+
+Sections = Mapping[str, Mapping[str, Any]]
+"""Settings, by section."""
 Drift = Callable[[Scene], AbstractContextManager[object]]
 """Changes the planned targets as somebody else would who is quicker; what holds when it ends is what he left.
 
 Raises :class:`runbook.errors.SandboxError` in the end where that is not so any more.
 """
-Preparation = Callable[["Sandbox"], AbstractContextManager[object]]
+Preparation = Callable[["Sandbox"], AbstractContextManager[Sections | None]]
+"""Gives the settings that the drill needs besides."""
+Wanted = Callable[[Place], Mapping[str, Any]]
+"""What a person orders: the target, as far as he says it."""
 
 
-def _nothing(sandbox: Sandbox) -> AbstractContextManager[object]:
+def _nothing(sandbox: Sandbox) -> AbstractContextManager[Sections | None]:
     return nullcontext()
 
 
@@ -49,6 +69,17 @@ class Case:
     sizes: Mapping[str, Any] = field(default_factory=dict)
     #: What the sandbox needs for it before the fault is injected.
     prepared: Preparation = _nothing
+    #: What a person orders, where no run proposes it.
+    wanted: Wanted | None = None
+    #: Whether what was changed is so afterwards; ``None`` = the system does not tell.
+    holds: bool | None = True
+    #: Programs with their Debian packages, beside those of the fault.
+    programs: Mapping[str, str] = field(default_factory=dict)
+
+    def missing(self) -> str | None:
+        """Why it cannot be drilled on this machine, beside what its fault lacks; ``None`` when it can."""
+        lacking = next((one for one in self.programs.items() if find_program(one[0]) is None), None)
+        return f"needs {lacking[0]} (Debian package {lacking[1]})" if lacking else None
 
     @property
     def id(self) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import date
 
-from runbook.drills.acting import postgres, stores
+from runbook.drills.acting import alertmanager, cloud, pooler, postgres, stores, vendors
 from runbook.drills.acting.case import Case
 from runbook.errors import SandboxError
 
-CASES: tuple[Case, ...] = (*postgres.CASES, *stores.CASES)
+CASES: tuple[Case, ...] = (
+    *postgres.CASES, *pooler.CASES, *alertmanager.CASES, *vendors.CASES, *cloud.CASES, *stores.CASES,
+)  # fmt: skip
 
 
 def chosen(kinds: Collection[str] = (), *, runbook: str | None = None) -> list[Case]:

@@ -15,12 +15,12 @@ import structlog
 
 from runbook import catalog
 from runbook.actions.plan import Plan, Refused, plan_of
-from runbook.drills.acting.case import Case, Scene
+from runbook.drills.acting.case import Case, Place, Scene
 from runbook.drills.crew import Crew
 from runbook.drills.service import Service
 from runbook.errors import SandboxError
 from runbook.sandbox import Sandbox
-from runbook.sandbox.faults import FaultPlan, Injected, inject, plan, systems
+from runbook.sandbox.faults import FaultPlan, inject, plan, systems
 from runbook.sandbox.sandbox import System
 
 log = structlog.get_logger(__name__)
@@ -92,7 +92,7 @@ def run_action_drills(cases: Sequence[Case], *, progress: Callable[[str], None] 
     for case in cases:
         runbook = catalog.load(case.runbook)
         one = plan(case.fault, causes=runbook.causes, **case.sizes)
-        if lacking := one.missing():
+        if lacking := one.missing() or case.missing():
             skipped.append({"fault": case.id, "reason": lacking})
         else:
             by_systems.setdefault(systems(runbook), []).append((case, runbook, one))
@@ -119,8 +119,12 @@ def _drill(crew: Crew, case: Case, runbook: catalog.Runbook, one: FaultPlan, *, 
     thresholds = defaults | {name: value for name, value in one.scaled.items() if name in defaults}
     began, outcome = time.monotonic(), Outcome()
     try:
-        with case.prepared(crew.sandbox), inject(one, crew.sandbox, thresholds=thresholds) as injected:
-            way = _Way(case, runbook, crew, injected, crew.service(runbook, injected, thresholds))
+        with (
+            case.prepared(crew.sandbox) as sections,
+            inject(one, crew.sandbox, thresholds=thresholds) as injected,
+        ):
+            place = Place(sandbox=crew.sandbox, injected=injected, sections=sections or {})
+            way = _Way(case, runbook, crew, place, crew.service(runbook, injected, thresholds, place.sections))
             outcome = way.drifted() if drifted else way.whole()
     except (SandboxError, Refused) as error:
         outcome = replace(outcome, problems=(*outcome.problems, str(error)))
@@ -137,7 +141,7 @@ class _Way:
     case: Case
     runbook: catalog.Runbook
     crew: Crew
-    injected: Injected
+    place: Place
     service: Service
 
     def whole(self) -> Outcome:
@@ -146,7 +150,7 @@ class _Way:
         problems = _not_done(self.service.act(action, "apply")["effects"], "applied")
         verified = self._verified(action)
         verdict = verified["verdict"]
-        if (verdict, verified["holds"]) != (self.case.verdict, True):
+        if (verdict, verified["holds"]) != (self.case.verdict, self.case.holds):
             problems += (f"{verdict}, not {self.case.verdict}: {verified['said']}; {verified['effect']}",)
         if not made.reversible:
             return Outcome(found=verdict, problems=problems)
@@ -157,7 +161,7 @@ class _Way:
         """Plan, approve, and let somebody else be quicker: nothing may be done."""
         assert self.case.drift is not None
         action, made = self._approved()
-        with self.case.drift(Scene(sandbox=self.crew.sandbox, injected=self.injected, plan=made)):
+        with self.case.drift(Scene(**vars(self.place), plan=made)):
             try:
                 effects = self.service.act(action, "apply")["effects"]
             except Refused:
@@ -166,23 +170,31 @@ class _Way:
         return Outcome(found="" if done else LEFT_ALONE, problems=done)
 
     def _approved(self) -> tuple[str, Plan]:
-        """The first proposal of the kind, planned and approved."""
-        result = self.crew.diagnosed(self.runbook, self.injected, self.service)
+        """The first proposal of the kind, or what a person orders, planned and approved."""
+        result = self.crew.diagnosed(self.runbook, self.place.injected, self.service)
+        action = self._ordered(result) if self.case.wanted else self._proposed(result)
+        made = plan_of(self.service.act(action, "plan"))
+        self.service.act(action, "approve", {"plan": made.digest})
+        return action, made
+
+    def _ordered(self, result: Mapping[str, Any]) -> str:
+        assert self.case.wanted is not None
+        return self.service.order(result["run_id"], self.case.kind, self.case.wanted(self.place))
+
+    def _proposed(self, result: Mapping[str, Any]) -> str:
         proposed = self.service.proposed(result["run_id"])
         action = next((one["id"] for one in proposed if one["kind"] == self.case.kind), None)
         if action is None:
             kinds = ", ".join(one["kind"] for one in proposed) or "nothing"
             raise SandboxError(f"{self.case.kind} was not proposed, but {kinds}; the run is {result['outcome']}")
-        made = plan_of(self.service.act(action, "plan"))
-        self.service.act(action, "approve", {"plan": made.digest})
-        return action, made
+        return str(action)
 
     def _verified(self, action: str) -> dict[str, Any]:
         for look in range(_LOOKS):
             if look:
                 time.sleep(_BETWEEN_SECONDS)
             verified = self.service.act(action, "verify")
-            if (verified["verdict"], verified["holds"]) == (self.case.verdict, True):
+            if (verified["verdict"], verified["holds"]) == (self.case.verdict, self.case.holds):
                 break
         return verified
 

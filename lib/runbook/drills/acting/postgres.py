@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 RUNBOOK = "db_connection_exhaustion"
 
 
-def member_of(role: str) -> Callable[[Sandbox], AbstractContextManager[object]]:
+def member_of(role: str) -> Callable[[Sandbox], AbstractContextManager[None]]:
     """The role that acts is a member of this one as well: who owns a database may raise its limit."""
 
     @contextmanager

@@ -18,7 +18,7 @@ from runbook.sandbox.application.backend import Backend, Configuration
 from runbook.sandbox.application.front import AccessLog, Front
 from runbook.sandbox.application.http1 import Request, Response, answer
 from runbook.sandbox.application.instance import Instance
-from runbook.sandbox.application.stage import INSTANCES, PATH, Stage
+from runbook.sandbox.application.stage import INSTANCES, PATH, SERVICE, Stage
 from runbook.sandbox.application.traffic import Traffic
 
 
@@ -43,6 +43,10 @@ class _Director:
                     return answer(400, {"error": str(error)})
             case "DELETE", "":
                 self._backend.enact(Stage())
+            case "POST", "/deploy":
+                version = str(request.json().get("version") or "")
+                releases = dict.fromkeys(INSTANCES, f"{SERVICE}@{version}") if version else {}
+                self._backend.enact(self._backend.stage.model_copy(update={"releases": releases}))
             case "POST", "/reconnect":
                 await self._backend.database.close_idle()
             case "POST", "/rewrite":

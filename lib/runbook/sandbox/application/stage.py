@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from runbook.errors import SandboxError
 
 INSTANCES = ("web-1", "web-2", "web-3", "web-4")
-RELEASE = "api@1.41.0"
-NEXT_RELEASE = "api@1.42.0"
+SERVICE = "api"
+RELEASE = f"{SERVICE}@1.41.0"
+NEXT_RELEASE = f"{SERVICE}@1.42.0"
 REQUESTS_PER_SECOND = 50.0
 CLIENTS = 60
 #: Under this path of its own port, and with its token, the application is told how to behave.

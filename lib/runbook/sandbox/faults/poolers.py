@@ -64,6 +64,7 @@ def _start(scene: Scene, pool_size: int, passwords: Mapping[str, str]) -> int:
     user = server_user()
     directory = Path(tempfile.mkdtemp(prefix="runbook-pgbouncer-"))
     scene.undo(lambda: shutil.rmtree(directory))
+    scene.places["pgbouncer"] = directory
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -184,6 +184,8 @@ class Injected:
     named: Mapping[str, Sequence[Any]]
     #: Labels that the alert of this fault carries beside the usual ones.
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: Where the files of a system lie that it started for itself, by its name.
+    places: Mapping[str, Path] = field(default_factory=dict)
 
 
 _FAULTS: dict[str, Fault] = {}
@@ -366,7 +368,7 @@ def inject(
             plan_.handicap.apply(scene)
         log.info("fault injected", fault=plan_.id)
         named = {cause: tuple(values) for cause, values in scene.named.items() if cause in plan_.expects}
-        yield Injected(plan=plan_, settings=scene.settings, named=named, labels=scene.labels)
+        yield Injected(plan=plan_, settings=scene.settings, named=named, labels=scene.labels, places=scene.places)
     finally:
         try:
             scene.heal()

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runbook.errors import SandboxError
@@ -45,6 +46,8 @@ class Scene:
         self.labels: dict[str, str] = {}
         #: Per cause, values that the verdict's details must name.
         self.named: dict[str, list[Any]] = {}
+        #: Where the files of a system lie that this fault started for itself, by its name.
+        self.places: dict[str, Path] = {}
         self._undo = contextlib.ExitStack()
         self._admin: psycopg.Connection | None = None
 

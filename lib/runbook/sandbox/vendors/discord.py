@@ -37,6 +37,8 @@ class DiscordFacts(Facts):
     retry_after: float = Field(default=0.5, gt=0)
     #: After so many answers in this mode all is well again; ``None`` = stays.
     times: int | None = Field(default=None, gt=0)
+    #: Where the webhook leads.
+    channel: str = "100000000000000002"
     #: Messages that stand in the channel, oldest first.
     messages: list[dict[str, Any]]
     #: Bodies as they were received, refused ones included.
@@ -81,13 +83,13 @@ class Discord(Vendor[DiscordFacts]):
 
     async def _webhook(self, request: Request) -> Response:
         refusal = self._wrong_token(request)
-        return refusal or JSONResponse(_webhook_object(request.path_params["webhook_id"]))
+        return refusal or JSONResponse(_webhook_object(request.path_params["webhook_id"], self.facts.channel))
 
     async def _execute(self, request: Request) -> Response:
         body = await self._accept(request)
         if isinstance(body, JSONResponse):
             return body
-        message = message_object(str(next(self._ids)), request.path_params["webhook_id"], body)
+        message = message_object(str(next(self._ids)), request.path_params["webhook_id"], self.facts.channel, body)
         self.facts.messages.append(message)
         wait = request.query_params.get("wait", "").lower() in ("true", "1")
         return JSONResponse(message) if wait else Response(status_code=204)
@@ -107,7 +109,7 @@ class Discord(Vendor[DiscordFacts]):
         if place is None:
             return _unknown_message()
         old = self.facts.messages[place]
-        new = message_object(old["id"], old["webhook_id"], body)
+        new = message_object(old["id"], old["webhook_id"], old["channel_id"], body)
         edited = new | {"timestamp": old["timestamp"], "edited_timestamp": now().isoformat()}
         self.facts.messages[place] = edited
         return JSONResponse(edited)
@@ -233,12 +235,12 @@ def _characters(embed: Any) -> int:
     return sum(len(str(part)) for part in parts if part)
 
 
-def message_object(message_id: str, webhook_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def message_object(message_id: str, webhook_id: str, channel_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """The message as Discord returns it."""
     return {
         "id": message_id,
         "type": 0,
-        "channel_id": "100000000000000002",
+        "channel_id": channel_id,
         "webhook_id": webhook_id,
         "author": {
             "id": webhook_id,
@@ -287,12 +289,12 @@ def _unknown_message() -> JSONResponse:
     return _refusal(404, _UNKNOWN_MESSAGE, "Unknown Message")
 
 
-def _webhook_object(webhook_id: str) -> dict[str, Any]:
+def _webhook_object(webhook_id: str, channel_id: str) -> dict[str, Any]:
     return {
         "id": webhook_id,
         "type": 1,
         "guild_id": "100000000000000001",
-        "channel_id": "100000000000000002",
+        "channel_id": channel_id,
         "application_id": None,
         "name": "Runbook",
         "avatar": None,

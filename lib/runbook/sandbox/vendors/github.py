@@ -1,7 +1,8 @@
 """GitHub: deployments with their statuses, workflows and their runs, commits and comparisons of one repository.
 
 The history is one line, newest first; a comparison is a stretch of it. A workflow that is started with the input
-``ref``, or a run of ``deploy`` that is run again, deploys that commit at once, with whatever end the facts say.
+``ref``, or a run of ``deploy`` that is run again, deploys that commit at once, with whatever end the facts say; where
+an application is told of, what it runs changes then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import AwareDatetime, Field
 
 from runbook.sandbox.vendors.base import Facts, Route, Row, Vendor, instant, json_object, now, number, same, whole
 from runbook.sandbox.vendors.credentials import ENVIRONMENT, REPOSITORY, Credentials
+from runbook.sandbox.vendors.deploying import deliver
 from runbook.sandbox.vendors.github_shapes import Shapes
 
 LIMIT = 5000
@@ -117,6 +119,9 @@ class GitHubFacts(Facts):
     workflows: list[Workflow] = Field(default_factory=lambda: [Workflow(name="deploy"), Workflow(name="rollback")])
     #: The state that a deployment is in which was started here.
     deploys_as: DeploymentState = "success"
+    #: Where the application that is deployed takes a version (``{"version": "1.42.0"}``), and its token; empty = none.
+    deploy_url: str = ""
+    deploy_token: str = ""
 
 
 class GitHub(Vendor[GitHubFacts]):
@@ -124,6 +129,7 @@ class GitHub(Vendor[GitHubFacts]):
 
     name = "github"
     base = "/github"
+    kept = ("deploy_url", "deploy_token")
 
     def __init__(self, credentials: Credentials) -> None:
         super().__init__(credentials)
@@ -306,7 +312,7 @@ class GitHub(Vendor[GitHubFacts]):
             return self.said(403)
         run.id, run.attempt = run.identity, run.attempt + 1
         if run.name == "deploy":
-            self._deploys(run.sha, run.branch)
+            await self._deploys(run.sha, run.branch)
         return JSONResponse({}, status_code=201)
 
     async def _workflows(self, request: Request) -> Response:
@@ -329,11 +335,11 @@ class GitHub(Vendor[GitHubFacts]):
         sha = self._line()[place].sha
         run = WorkflowRun(sha=sha, name=workflow.name, event="workflow_dispatch", created_at=now())
         self.facts.workflow_runs = [run, *self.facts.workflow_runs]
-        self._deploys(sha, "main")
+        await self._deploys(sha, "main")
         details = self._shapes(request).dispatched(run)
         return JSONResponse(details) if body.get("return_run_details") is True else Response(status_code=204)
 
-    def _deploys(self, sha: str, ref: str) -> None:
+    async def _deploys(self, sha: str, ref: str) -> None:
         """A new deployment, which makes the one before inactive where it succeeds."""
         facts = self.facts
         if facts.deploys_as == "success":
@@ -341,6 +347,9 @@ class GitHub(Vendor[GitHubFacts]):
                 one.state = "inactive" if one.state == "success" else one.state
         new = Deployment(sha=sha, ref=ref, created_at=now(), state=facts.deploys_as, finished_at=now())
         facts.deployments = [new, *facts.deployments]
+        if facts.deploys_as == "success" and facts.deploy_url:
+            tags = [one.ref for one in facts.deployments if one.sha == sha and one.ref.startswith("v")]
+            await deliver(facts.deploy_url, facts.deploy_token, version=tags[0][1:] if tags else "")
 
     async def _repository(self, request: Request) -> Response:
         return JSONResponse(self._shapes(request).repository())

@@ -118,6 +118,31 @@ def test_the_control_answers_nobody_without_its_token(application: Sandbox) -> N
         Control(port, "guessed").state()
 
 
+def test_a_workflow_that_deploys_changes_what_the_instances_run(application: Sandbox) -> None:
+    vendors, github = application.vendors, application.settings()["github"]
+    facts = vendors.state("github")
+    older, newer = facts["commits"][1]["sha"], facts["commits"][0]["sha"]
+    tagged = {"sha": newer, "ref": "v1.42.0", "created_at": datetime.now(UTC)}
+    vendors.change("github", deployments=[tagged, *facts["deployments"]])
+
+    def deploys(sha: str) -> set[str]:
+        answer = httpx.post(
+            f"{github['base_url']}/repos/{github['repository']}/actions/workflows/rollback.yml/dispatches",
+            json={"ref": "main", "inputs": {"ref": sha}}, headers={"Authorization": f"Bearer {github['token']}"},
+        )  # fmt: skip
+        assert answer.status_code == 204, answer.text
+        return {line["release"] for line in fresh(application, 8)[4:] if line["release"]}
+
+    try:
+        assert deploys(newer) == {"api@1.42.0"}
+        assert deploys(older) == {"api@1.41.0"}
+        vendors.reset("github")
+        assert vendors.state("github")["deploy_url"]
+    finally:
+        vendors.reset("github")
+        application.application.reset()
+
+
 def test_errors_are_reported_to_sentry_with_the_release(application: Sandbox) -> None:
     settings = application.settings()["sentry"]
     application.application.change(failures=[{"share": 0.2, "message": "RangeError: page 0"}])

@@ -134,9 +134,9 @@ def typed(kind: str, texts: Iterable[str]) -> list[dict[str, Any]]:
         key, separator, value = text.partition("=")
         if not separator or not key:
             raise InvalidParameter(f"{text[:60]!r} is neither KEY=VALUE nor a JSON object", remedy="Try minutes=60")
-        key, _, entry = key.partition(".")
-        if entry:
-            pairs.setdefault(key, {})[entry] = value
+        of, _, entry = key.partition(".")
+        if entry and of in said and said[of].form == "labels":
+            pairs.setdefault(of, {})[entry] = value
         else:
             pairs[key] = _valued(value, said.get(key))
     return [*targets, pairs] if pairs else targets
@@ -200,8 +200,9 @@ def _object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:
-        raise InvalidParameter(f"{text[:60]!r} is no JSON", remedy="Or say KEY=VALUE") from None
-    assert isinstance(found, dict)  # it begins with a brace
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidParameter(f"{text[:60]!r} is no JSON object", remedy="Or say KEY=VALUE")
     return found
 
 

@@ -57,14 +57,16 @@ def test_another_name_is_told_what_there_is(name: str, said: str) -> None:
         (['labels={"alertname": "X"}'], [{"labels": {"alertname": "X"}}]),
         (['{"minutes": 5}'], [{"minutes": 5}]),
         (['{"minutes": 5}', "comment=known"], [{"minutes": 5}, {"comment": "known"}]),
-        (["strange=1"], [{"strange": "1"}]),
+        (["strange=1", "comment.x=1"], [{"strange": "1", "comment.x": "1"}]),
     ],
 )
 def test_targets_are_read_as_they_are_typed(texts: list[str], targets: list[dict[str, Any]]) -> None:
     assert typed("silence", texts) == targets
 
 
-@pytest.mark.parametrize("text", ["minutes", "=60", "minutes=an hour", '{"minutes": 5', "labels=api", "labels={"])
+@pytest.mark.parametrize(
+    "text", ["minutes", "=60", "minutes=an hour", '{"minutes": 5', "labels=api", "labels={", "labels=5"]
+)
 def test_what_cannot_be_read_is_told(text: str) -> None:
     with pytest.raises(InvalidParameter):
         typed("silence", [text])

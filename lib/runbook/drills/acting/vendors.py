@@ -96,6 +96,7 @@ CASES = (
     # GitHub deploys the commit that was there before, on every instance.
     Case(kind="deploy.rollback", runbook="high_error_rate", fault="E01", verdict="fixed", drift=deployed_by_somebody),
     Case(kind="deploy.rollback", runbook="high_response_time", fault="L15", verdict="fixed"),
+    Case(kind="deploy.rollback", runbook="health_check_failure", fault="H15", verdict="fixed"),
     # Whoever is called, and is told, has changed nothing yet.
     Case(
         kind="pagerduty.acknowledge", runbook=CONNECTIONS, fault=FAULT, verdict="unchanged", sizes=SIZES,

@@ -17,7 +17,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,7 +30,7 @@ from runbook.sandbox import processes
 Mode = Literal["ok", "slow", "loop", "deaf", "crash", "files", "starting", "failing", "moved"]
 CHECK_SECONDS = 1.5
 MOST_FILES = 48
-READY, LIVE, DETAILED = "/health/ready", "/health/live", "/api/health"
+READY, LIVE, DETAILED, DEPLOY = "/health/ready", "/health/live", "/api/health", "/deploy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class Orders:
 
     mode: Mode = "ok"
     release: str = "api@1.41.0"
+    #: A release that never gets ready.
+    never_ready: str = ""
     #: What its readiness depends on; empty = not on that.
     redis_url: str = ""
     database_dsn: str = ""
@@ -82,9 +84,22 @@ class Replica:
         told = {"release": self.orders.release, "uptime": round(time.monotonic() - self.began, 1)}
         if self.orders.mode == "starting":
             return _json(503, {"status": "starting", "message": "migrations are running", **told})
-        if self.orders.mode == "failing":
+        if self.orders.mode == "failing" or self.orders.release == self.orders.never_ready:
             return _json(503, {"status": "error", "message": "setting PAYMENTS_KEY is missing", **told})
         return self._ready(told)
+
+    def deploy(self, version: str) -> tuple[int, dict[str, str], bytes]:
+        """Run that version from now on; a front has everything behind it do so."""
+        for base in self.orders.behind:
+            parts = urlsplit(base)
+            connection = HTTPConnection(parts.hostname or "", parts.port, timeout=self.orders.wait_seconds)
+            try:
+                connection.request("POST", DEPLOY, json.dumps({"version": version}))
+                connection.getresponse().read()
+            finally:
+                connection.close()
+        self.orders = replace(self.orders, release=f"{self.orders.release.partition('@')[0]}@{version}")
+        return _json(200, {"release": self.orders.release})
 
     def _ready(self, told: Mapping[str, Any]) -> tuple[int, dict[str, str], bytes]:
         checks = {name: _check(name, where) for name, where in self._depends()}
@@ -186,11 +201,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(with_body=True)
 
+    def do_POST(self) -> None:
+        text = self.rfile.read(int(self.headers.get("content-length") or 0))
+        self._write(self.replica.deploy(str(json.loads(text)["version"])), with_body=True)
+
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
-        status, headers, body = self.replica.answer(self.path)
+        self._write(self.replica.answer(self.path), with_body=with_body)
+
+    def _write(self, answer: tuple[int, dict[str, str], bytes], *, with_body: bool) -> None:
+        status, headers, body = answer
         self.send_response(status)
         for name, value in {**headers, "content-length": str(len(body))}.items():
             self.send_header(name, value)

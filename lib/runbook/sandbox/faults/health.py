@@ -6,7 +6,7 @@ import socket
 from functools import partial
 from typing import Any
 
-from runbook.sandbox.application.replica import MOST_FILES
+from runbook.sandbox.application.replica import DEPLOY, MOST_FILES
 from runbook.sandbox.faults import machine
 from runbook.sandbox.faults.instances import (
     PATTERN,
@@ -27,6 +27,7 @@ from runbook.sandbox.faults.scene import Scene
 #: A checker that waits one second, so that a drill takes seconds; the look that is patient waits longer.
 QUICK = {"checker_timeout": 1.0, "patience": 2.5, "process_pattern": PATTERN}
 SLOW_SECONDS = 1.5
+_SHA_BEFORE, _SHA = "3f0a52c1be7d94816a0c5e2f7b1d83e6490ca7d2", "b81c0d4e7f2a963508d1e4c7a05f3b926e8d7140"
 RUNBOOK = "health_check_failure"
 here = partial(fault, runbooks=(RUNBOOK,), scaled=QUICK)
 
@@ -232,9 +233,16 @@ def disk_full(scene: Scene) -> None:
 @here("H15", "new release does not get ready")
 def new_release(scene: Scene) -> None:
     """Half of the instances run the new release and are never ready; those of the old one are well."""
-    old = [address(i) for i in started(scene, "ok", "ok", release="api@2.3.0")]
-    new = [address(i) for i in started(scene, "failing", "failing", release="api@2.4.0")]
+    bad = "api@2.4.0"
+    old, new = (
+        [address(i) for i in started(scene, "ok", "ok", release=release, never_ready=bad)]
+        for release in ("api@2.3.0", bad)
+    )
     told(scene, [*old, *new], front(scene, old))
+    production = scene.production
+    production.deploy(_SHA_BEFORE, ref="v2.3.0", description="Words on the profile", minutes_ago=3000)
+    production.deploy(_SHA, ref="v2.4.0", description="Payments by invoice")
+    production.deployed_to(f"http://{front(scene, [*old, *new])}{DEPLOY}")
     scene.name("H15", "api@2.4.0", "api@2.3.0")
 
 

@@ -158,6 +158,13 @@ class Production:
             commits=[commit, *facts["commits"]],
         )
 
+    def deployed_to(self, url: str) -> None:
+        """Have GitHub deploy to something else than the application; to that again when the fault heals."""
+        facts = self._vendors.state("github")
+        usual = {name: facts[name] for name in ("deploy_url", "deploy_token")}
+        self._scene.undo(lambda: self._vendors.change("github", **usual))
+        self._vendors.change("github", deploy_url=url, deploy_token="")
+
     def workflow(self, name: str, *, minutes_ago: float = 0.0) -> None:
         """A workflow that somebody started by hand and that ended then."""
         ended = datetime.now(UTC) - timedelta(minutes=minutes_ago)

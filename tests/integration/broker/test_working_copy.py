@@ -164,7 +164,7 @@ def test_a_working_copy_becomes_a_new_revision_of_its_run_and_the_first_one_stay
     assert (directory / "report.1.html").read_text() == "first report.html"
     assert len(list(directory.iterdir())) == 3 * len(FILES)
     result = json.loads((directory / "result.json").read_text())
-    assert (result["alert"], result["incident_id"]) == ({"name": "DatabaseConnections"}, "i-1")
+    assert (result["alert"], result["incident_id"]) == (ALERT, "i-1")
     assert (result["outcome"], result["state"], result["revision"]["number"]) == ("diagnosed", "succeeded", 3)
     assert "<html" in (directory / "report.html").read_text()
     assert json.loads((directory / "result.2.json").read_text())["revision"]["number"] == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runbook.drills.acting.case import Case, Place, Scene
@@ -36,7 +36,8 @@ def larger_pool(place: Place) -> Mapping[str, Any]:
 @contextmanager
 def paused_by_somebody(scene: Scene) -> Iterator[None]:
     """Somebody pauses it; what is under way has not ended, so that his command does not answer."""
-    with _console(scene) as somebody, _console(scene) as other:
+    # His command answers when it is over: that connection is closed, and waits for nothing.
+    with closing(_console(scene)) as somebody, closing(_console(scene)) as other:
         somebody.pgconn.send_query(f'PAUSE "{patient.DATABASE}"'.encode())
         somebody.pgconn.flush()
         wait_until(lambda: _paused(other), f"{patient.DATABASE} to be paused")
@@ -50,7 +51,7 @@ def paused_by_somebody(scene: Scene) -> Iterator[None]:
 @contextmanager
 def set_by_somebody(scene: Scene) -> Iterator[None]:
     """Somebody sets another size at the console, which reading the files would undo."""
-    with _console(scene) as console:
+    with closing(_console(scene)) as console:
         console.execute(f"SET {SIZE} = {OTHER}".encode())
         yield
         config = {str(row[0]): row[1] for row in console.execute(b"SHOW CONFIG").fetchall()}

@@ -208,6 +208,9 @@ class Aws(_Section):
     ecs_cluster: str = ""
     ecs_service: str = ""
     autoscaling_group: str = ""
+    #: Of somebody who may only look; empty = the credential of this host. What acts never uses it.
+    access_key_id: str = ""
+    secret_access_key: Secret = None
 
 
 class Permit(_Section):

@@ -1,7 +1,7 @@
 """The read side of AWS: an ECS service with its deployments and scaling limits, an EC2 autoscaling group.
 
-Only ``Describe`` calls are made. The settings name no credential for these, so the SDK's own chain decides whose they
-are: the environment, a profile, or the role of the container or instance.
+Only ``Describe`` calls are made, with the credential of the settings. Where they name none, the SDK's own chain decides
+whose they are: the environment, a profile, or the role of the container or instance.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Aws(Connector):
         return self._ask("autoscaling_group", query, ("region", "autoscaling_group"), self._group)
 
     def _ask(self, name: str, query: str, needs: Sequence[str], fetch: Callable[[], Fetched]) -> Reading:
-        for key in needs:
+        for key in (*needs, *(("secret_access_key",) if self._section.access_key_id else ())):
             if not getattr(self._section, key):
                 return self.missing(name, query, Failure(state="not_configured", reason=f"aws.{key} is not set"))
         return self.read(name, query, fetch, limit_seconds=LIMIT_SECONDS)
@@ -59,8 +59,13 @@ class Aws(Connector):
     def _client(self, service: str) -> Any:
         with self._lock:
             if service not in self._clients:
+                secret = self._section.secret_access_key
                 self._clients[service] = aws_session.client(
-                    service, region=self._section.region, endpoint_url=self._section.endpoint_url
+                    service,
+                    region=self._section.region,
+                    endpoint_url=self._section.endpoint_url,
+                    access_key_id=self._section.access_key_id,
+                    secret_access_key=secret.get_secret_value() if secret is not None else "",
                 )
             return self._clients[service]
 

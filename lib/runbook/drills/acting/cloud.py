@@ -26,7 +26,7 @@ def service_of_four(sandbox: Sandbox) -> Iterator[Sections]:
     try:
         host, port = server.get_host_and_port()
         aws = {"endpoint_url": f"http://{host}:{port}", "region": REGION, "ecs_cluster": CLUSTER,
-               "ecs_service": SERVICE}  # fmt: skip
+               "ecs_service": SERVICE, "access_key_id": "drill", "secret_access_key": "drill"}  # fmt: skip
         ecs = _client("ecs", aws["endpoint_url"])
         ecs.create_cluster(clusterName=CLUSTER)
         ecs.register_task_definition(family="api", containerDefinitions=[{"name": "a", "image": "a", "memory": 128}])

@@ -1,7 +1,8 @@
-"""Scaling on moto, which stands for AWS: it keeps the number, and starts nothing."""
+"""Scaling on moto, which stands for AWS; what ECS would start for the number is done in the application instead."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -35,10 +36,38 @@ def service_of_four(sandbox: Sandbox) -> Iterator[Sections]:
             ServiceNamespace="ecs", ResourceId=f"service/{CLUSTER}/{SERVICE}",
             ScalableDimension="ecs:service:DesiredCount", MinCapacity=MINIMUM, MaxCapacity=MAXIMUM,
         )  # fmt: skip
-        yield {"aws": aws}
+        with _followed(ecs, sandbox):
+            yield {"aws": aws}
         ecs.delete_service(cluster=CLUSTER, service=SERVICE, force=True)
     finally:
         server.stop()
+
+
+@contextmanager
+def _followed(ecs: Any, sandbox: Sandbox) -> Iterator[None]:
+    """As ECS does: as many as are wanted do the application's work."""
+    over = threading.Event()
+
+    def follow() -> None:
+        hands = 1
+        while not over.wait(0.3):
+            wanted = max(1, _desired(ecs) // DESIRED)
+            if wanted != hands:
+                hands = wanted
+                sandbox.application.change(hands=hands)
+
+    thread = threading.Thread(target=follow, name="ecs", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _desired(ecs: Any) -> int:
+    (service,) = ecs.describe_services(cluster=CLUSTER, services=[SERVICE])["services"]
+    return int(service["desiredCount"])
 
 
 @contextmanager
@@ -47,9 +76,8 @@ def scaled_by_somebody(scene: Scene) -> Iterator[None]:
     ecs = _client("ecs", str(scene.sections["aws"]["endpoint_url"]))
     ecs.update_service(cluster=CLUSTER, service=SERVICE, desiredCount=OTHER)
     yield
-    (now,) = ecs.describe_services(cluster=CLUSTER, services=[SERVICE])["services"]
-    if now["desiredCount"] != OTHER:
-        raise SandboxError(f"the service is to be {now['desiredCount']} although somebody else had said {OTHER}")
+    if (now := _desired(ecs)) != OTHER:
+        raise SandboxError(f"the service is to be {now} although somebody else had said {OTHER}")
 
 
 def _client(service: str, endpoint_url: str) -> Any:
@@ -60,9 +88,8 @@ def _client(service: str, endpoint_url: str) -> Any:
 
 
 CASES = (
-    # Nothing serves more: what is behind the number is not simulated.
     Case(
-        kind="aws.scale", runbook="high_error_rate", fault="E09", verdict="unchanged", prepared=service_of_four,
+        kind="aws.scale", runbook="high_error_rate", fault="E09", verdict="fixed", prepared=service_of_four,
         drift=scaled_by_somebody,
     ),
 )  # fmt: skip

@@ -107,7 +107,7 @@ class Instance:
         self._waiting += 1
         try:
             async with self._works:
-                await asyncio.sleep(WORK_SECONDS)
+                await asyncio.sleep(WORK_SECONDS / self._backend.stage.hands)
         finally:
             self._waiting -= 1
         await self._linger_as_staged(route)

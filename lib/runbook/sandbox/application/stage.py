@@ -83,6 +83,8 @@ class Stage(BaseModel):
     block_seconds: float = 0.0
     #: How long the application waits for a vendor, seconds.
     vendor_seconds: float = 1.0
+    #: How many do the work of each instance, as when more of it are started behind the same address.
+    hands: int = Field(default=1, ge=1, le=8)
     #: Requests that may wait for an instance; more are refused.
     backlog: int = 8
     #: Share of requests for which the front finds no instance that lives.

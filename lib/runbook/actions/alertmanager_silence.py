@@ -37,7 +37,7 @@ class Silence(Kind):
     called = "Silence the alert"
     said: ClassVar[Mapping[str, Said]] = {
         "labels": Said(means="all labels of the alert, its alertname among them", form="labels"),
-        "fingerprint": Said(means="the alert's fingerprint, as Alertmanager tells it, instead of its labels"),
+        "fingerprint": Said(means="the alert's fingerprint, as Alertmanager tells it; then not all labels are needed"),
         "minutes": Said(means=f"how long, {MAX_MINUTES} at most", form="number"),
         "comment": Said(means="why, for whoever finds the silence"),
     }
@@ -52,7 +52,8 @@ class Silence(Kind):
             return {"labels": labels, "minutes": MINUTES, **given}
         # Some of its labels are not kept: what Alertmanager made of all of them is.
         if alert.get("source") == "alertmanager" and alert.get("fingerprint"):
-            return {"fingerprint": alert["fingerprint"], "minutes": MINUTES, **given}
+            shown = {name: text for name, text in labels.items() if WITHHELD not in text and REDACTED not in text}
+            return {"fingerprint": alert["fingerprint"], "labels": shown, "minutes": MINUTES, **given}
         raise InvalidParameter("it is not known which alert started the run", remedy="Say labels.alertname=… and so on")
 
     def draft(self, order: Order) -> Draft:
@@ -63,7 +64,8 @@ class Silence(Kind):
             raise Refused(f"{minutes} minutes are not between 0 and {MAX_MINUTES}")
         there = _Alertmanager(self.settings)
         fingerprint = str(wanted.get("fingerprint") or "")
-        alert, why = there.only({} if fingerprint else _labels(wanted.get("labels")), fingerprint)
+        named = wanted.get("labels")
+        alert, why = there.only(named or {} if fingerprint else _labels(named), fingerprint)
         if alert is None:
             raise Refused(why)
         if alert.silenced_by:
@@ -169,12 +171,12 @@ class _Alertmanager:
                               lacking="" if url else "alertmanager.url")  # fmt: skip
 
     def only(self, labels: Mapping[str, str], fingerprint: str = "") -> tuple[_Alert | None, str]:
-        """The alert with this fingerprint, else with exactly these labels; its name at least narrows the search.
+        """The alert with this fingerprint among those with these labels, else the one with exactly these.
 
         ``None`` and why, where it does not fire, or others would be meant as well.
         """
-        name = labels.get("alertname")
-        rows = self._api.look_rows("/alerts", {"filter": [f'alertname="{_escaped(name)}"'] if name else []})
+        filters = [f'{name}="{_escaped(text)}"' for name, text in labels.items() if text != WITHHELD]
+        rows = self._api.look_rows("/alerts", {"filter": filters})
         key, wanted = ("fingerprint", fingerprint) if fingerprint else ("labels", dict(labels))
         exact = next((one for one in rows if one.get(key) == wanted), None)
         if exact is None:

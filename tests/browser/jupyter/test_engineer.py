@@ -168,6 +168,12 @@ def test_an_engineer_opens_a_run_fixes_it_and_publishes(
         picture(page, "fixed-dark")
         assert page.evaluate(CONTRASTS_IN_CARDS) == []
 
+        in_a_new_cell(page, 'run.order("post", {"content": "we are on it"})')
+        ordered = page.locator(".rb-card").last
+        expect(ordered).to_contain_text("Post a message to Discord", timeout=30_000)
+        ordered.scroll_into_view_if_needed()
+        picture(page, "ordered")
+
         publish(page)
         expect(page.locator(".rb-publish").last).to_contain_text("Published as run", timeout=120_000)
         picture(page, "published")
@@ -179,7 +185,9 @@ def test_an_engineer_opens_a_run_fixes_it_and_publishes(
     assert action["became"].startswith("fixed:")
     assert result["revision"]["number"] == 2
     assert (directory / "report.1.html").is_file()
-    assert "Fixed: usable slots idle" in (directory / "report.html").read_text()
+    report = (directory / "report.html").read_text()
+    assert "Fixed: usable slots idle" in report
+    assert "Post a message to Discord" in report
     (message,) = channel.heard
     assert f"runbook jupyter {run_id}" in json.dumps(message)
     assert "revision 2" in json.dumps(message)
@@ -198,14 +206,19 @@ def dark(page: Page) -> None:
     page.locator("body[data-jp-theme-light=false]").wait_for(state="attached", timeout=30_000)
 
 
-def publish(page: Page) -> None:
+def in_a_new_cell(page: Page, code: str) -> None:
     """A cell of one's own at the end."""
     page.locator(".jp-Notebook .jp-Cell").last.click()
     page.keyboard.press("Escape")
     page.keyboard.press("b")
     page.keyboard.press("Enter")
-    page.keyboard.type("run.publish()")
+    page.keyboard.type(code)
     page.keyboard.press("Shift+Enter")
+
+
+def publish(page: Page) -> None:
+    """Ask for it in a cell, and save."""
+    in_a_new_cell(page, "run.publish()")
     page.locator(".rb-publish").last.wait_for(timeout=30_000)
     page.keyboard.press("Control+s")
 

@@ -190,7 +190,7 @@ def test_an_alert_whose_labels_are_not_shown_is_silenced_by_its_fingerprint(desk
     fire(server, LABELS, over=True)
     fire(server, labels)
     (fingerprint,) = [one["fingerprint"] for one in alerts(server) if one["labels"] == labels]
-    asked = order(KIND, [{"fingerprint": fingerprint, "minutes": 30}])
+    asked = order(KIND, [{"fingerprint": fingerprint, "labels": {"service": "api"}, "minutes": 30}])
 
     async def steps(desk: Desk) -> Any:
         (effect,) = await desk.applied(asked)

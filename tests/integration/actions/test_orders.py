@@ -94,7 +94,8 @@ def test_what_needs_no_target_has_none(desk: Desk) -> None:
 
 def test_an_alert_whose_labels_were_not_kept_is_known_by_its_fingerprint(desk: Desk) -> None:
     alert = RESULT["alert"] | {"labels": LABELS | {"tenant": "[withheld]"}}
-    assert made(desk, "silence", alert=alert).targets == [{"fingerprint": "f00dfeedf00dfeed", "minutes": 60}]
+    (target,) = made(desk, "silence", alert=alert).targets
+    assert target == {"fingerprint": "f00dfeedf00dfeed", "labels": LABELS, "minutes": 60}
 
 
 def test_a_note_says_what_the_run_found_where_nobody_says_anything(desk: Desk) -> None:

@@ -90,6 +90,16 @@ def test_limits_that_may_not_be_read_make_it_partial(aws: Any, moto: Moto) -> No
     assert "scaling limits not read" in reading.reason
 
 
+def test_the_key_of_the_settings_is_taken_before_that_of_the_host(aws: Any, moto: Moto) -> None:
+    number, secret = moto.user("looks")
+    moto.enforce()
+    nobody = ("AKIANOBODY", "nothing-goes")
+    assert aws(nobody, access_key_id=number, secret_access_key=secret).ecs().state == "ok"
+    assert not aws(nobody).ecs().known
+    half = aws(nobody, access_key_id=number).ecs()
+    assert (half.state, half.reason) == ("not_configured", "aws.secret_access_key is not set")
+
+
 def test_a_group_comes_with_its_limits_and_what_is_suspended(aws: Any) -> None:
     (row,) = aws().autoscaling().value
     assert (row["name"], row["desired"], row["minimum"], row["maximum"]) == (GROUP, 2, 1, 5)

@@ -169,8 +169,8 @@ def test_an_engineer_opens_a_run_fixes_it_and_publishes(
         assert page.evaluate(CONTRASTS_IN_CARDS) == []
 
         in_a_new_cell(page, 'run.order("post", {"content": "we are on it"})')
-        ordered = page.locator(".rb-card").last
-        expect(ordered).to_contain_text("Post a message to Discord", timeout=30_000)
+        ordered = page.locator(".rb-card", has_text="Post a message to Discord")
+        expect(ordered).to_be_visible(timeout=30_000)
         ordered.scroll_into_view_if_needed()
         picture(page, "ordered")
 

@@ -62,10 +62,11 @@ def quota(facts: Facts) -> Cause:
     """L16: a cgroup's quota of processor time is used up, while the host has room.
 
     Gate: in a twentieth of its periods, between two looks, the quota was used up. Clauses: every route is slow (refutes
-    otherwise); the host itself is not saturated (neutral otherwise).
+    otherwise); no other cgroup of that host has a quota (unknown otherwise: it may be a neighbour's that is used up);
+    the host itself is not saturated (neutral otherwise).
     """
     bench, systems = Bench("L16", facts.readings), facts.systems
-    found, queue = systems.throttled, systems.run_queue
+    found, queue, others = systems.throttled, systems.run_queue, systems.other_quotas
     share, row = found if found is not None else (0.0 if systems.quotas_known else None, {})
     return Cause(
         id="L16",
@@ -75,6 +76,10 @@ def quota(facts: Facts) -> Cause:
                         at_least=facts.limits.throttled_share, rests_on=(CGROUP,)),
         clauses=(
             everywhere(bench, facts),
+            bench.fact("own", "no other cgroup of the host has a quota", None if others or found is None else True,
+                       rests_on=(CGROUP,),
+                       reason=f"{len(others)} more have one, and whose the application is, is not known" if others
+                       else ""),
             bench.fact("room", "the host itself has processors left",
                        None if queue is None else queue[0] < RUN_QUEUE * queue[1], rests_on=(LOAD,), weight=WEAK),
         ),

@@ -678,3 +678,12 @@ def test_whose_quota_is_used_up_has_to_be_known() -> None:
         "confirmed", "confirmed", "probable",
     ]  # fmt: skip
     assert findings(neighbour).verdict[0].cause == "L16"
+
+
+def test_who_waits_for_a_quota_is_no_pressure_of_the_host() -> None:
+    idle = throttled()
+    idle.pressure = {("cpu", "some"): 78.0}
+    assert findings(idle).verdict[0].cause == "L16"
+    assert "L04" not in found(findings(idle))
+    idle.cgroups = ()
+    assert "L04" in found(findings(idle))

@@ -29,10 +29,11 @@ def processors(facts: Facts) -> Cause:
     """L04: there is more work than processors.
 
     Gate: twice as many threads are runnable as there are cores, or work waits for a processor for a fifth of the time
-    (PSI). Clauses: every route is slow (refutes otherwise); where there is pressure information, it says so too.
+    (PSI). Clauses: every route is slow (refutes otherwise); where there is pressure information, it says so too. Where
+    a cgroup has used its quota up, those who wait for it are counted as pressure: then only the queue tells.
     """
     bench, systems = Bench("L04", facts.readings), facts.systems
-    queue, pressure = systems.run_queue, systems.pressure("cpu")
+    queue, pressure = systems.run_queue, None if _waits_for_quota(facts) else systems.pressure("cpu")
     a_core = round(queue[0] / queue[1], 2) if queue is not None else None
     saturated = (a_core is not None and a_core >= RUN_QUEUE) or (
         pressure is not None and pressure >= facts.limits.cpu_pressure_percent
@@ -56,6 +57,11 @@ def processors(facts: Facts) -> Cause:
         details={"runnable": queue[0] if queue else None, "cores": queue[1] if queue else None,
                  "pressure_percent": pressure} if saturated else {},
     )  # fmt: skip
+
+
+def _waits_for_quota(facts: Facts) -> bool:
+    throttled = facts.systems.throttled
+    return throttled is not None and throttled[0] >= facts.limits.throttled_share
 
 
 def quota(facts: Facts) -> Cause:

@@ -25,6 +25,7 @@ from runbook.broker_client import BrokerClient, BrokerUnreachable
 from runbook.connectors.base import Context
 from runbook.connectors.systems import Systems
 from runbook.errors import NotFound
+from runbook.progress import Progress, is_live
 from runbook.recording import Recorder
 from runbook.redaction import Redactor, environment_secrets
 from runbook.result import Findings, Reading
@@ -135,12 +136,14 @@ class Run(Systems):
         self.parameters = dict(parameters)
         self.alert = lease.alert
         secrets = [*lease.settings.secrets(), *environment_secrets(os.environ)]
-        context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets))
-        super().__init__(context, lease.settings, watched=lease.recording is None)
+        self._watched = lease.recording is None and (lease.broker is not None or is_live())
+        progress = Progress(watched=self._watched)
+        context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets), progress=progress)
+        super().__init__(context, lease.settings)
         self.findings: Findings | None = None
         self._broker = lease.broker
         self._headless = lease.recording is not None
-        self._ahead = Ahead()
+        self._ahead = Ahead(progress)
         self._sampler: Sampler | None = None
         self.started_at = self.context.now()
         self.window = _window(self.started_at, self.parameters)

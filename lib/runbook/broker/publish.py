@@ -24,6 +24,7 @@ from runbook.dispatch.announce import announce, report_url
 from runbook.errors import NotFound, RunbookError
 from runbook.execution import cells, document, files
 from runbook.execution.course import Course, Failure
+from runbook.progress import MARK as PROGRESS_MARK
 from runbook.publishing import MARK
 from runbook.redaction import Redactor, environment_secrets
 from runbook.reporting.archive import FILES, RESULT, Archive
@@ -171,10 +172,11 @@ def _raised(notebook: NotebookNode) -> list[Failure]:
 
 
 def _plain(notebook: NotebookNode, result: Mapping[str, Any]) -> NotebookNode:
-    """The notebook with the static form of every widget; that of the actions says how far they have come."""
+    """The notebook with the static form of every widget and without what told of progress; that of the actions says how
+    far they have come."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in map(_without_widget, cell.get("outputs", [])) if output is not None]
+            cell.outputs = [output for output in map(_lasting, cell.get("outputs", [])) if output is not None]
             for output in cell.outputs:
                 data = output.get("data", {})
                 html = "".join(data.get("text/html", ""))
@@ -185,8 +187,11 @@ def _plain(notebook: NotebookNode, result: Mapping[str, Any]) -> NotebookNode:
     return notebook
 
 
-def _without_widget(output: NotebookNode) -> NotebookNode | None:
+def _lasting(output: NotebookNode) -> NotebookNode | None:
+    """An output as it may be kept; ``None`` when nothing of it may."""
     data = output.get("data")
+    if "".join((data or {}).get("text/html", "")).startswith(PROGRESS_MARK):
+        return None
     if data is None or WIDGET not in data:
         return output
     del data[WIDGET]

@@ -18,8 +18,8 @@ from typing import Any
 MARK = '<div class="rb-progress"'
 """How the output begins; what is published has none of it."""
 _LOOK_SECONDS = 0.2
-_SESSION = "JPY_SESSION_NAME"
-"""A Jupyter server tells it to the kernels that people open, and to no other ones."""
+SESSION = "JPY_SESSION_NAME"
+"""Where a Jupyter server tells a kernel which file it belongs to; a kernel that nobody opened is not told."""
 _VISUAL_STUDIO = "__vsc_ipynb_file__"
 """Visual Studio Code puts this name into its kernels."""
 
@@ -30,7 +30,7 @@ Over = Callable[[float], bool]
 def is_live(environ: Mapping[str, str] | None = None) -> bool:
     """Whether this kernel belongs to a front end with a person before it, as far as anybody told."""
     main = sys.modules.get("__main__")
-    return bool((os.environ if environ is None else environ).get(_SESSION)) or hasattr(main, _VISUAL_STUDIO)
+    return bool((os.environ if environ is None else environ).get(SESSION)) or hasattr(main, _VISUAL_STUDIO)
 
 
 @dataclass

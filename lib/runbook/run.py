@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import cards, publishing, views
+from runbook import cards, form, publishing, views
 from runbook import settings as settings_module
 from runbook.ahead import Ahead
 from runbook.broker_client import BrokerClient, BrokerUnreachable
@@ -136,7 +136,7 @@ class Run(Systems):
         self.parameters = dict(parameters)
         self.alert = lease.alert
         secrets = [*lease.settings.secrets(), *environment_secrets(os.environ)]
-        self._watched = lease.recording is None and (lease.broker is not None or is_live())
+        self._watched = lease.recording is None and is_live()
         progress = Progress(watched=self._watched)
         context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets), progress=progress)
         super().__init__(context, lease.settings)
@@ -272,6 +272,12 @@ class Run(Systems):
         if "postgres" in self.__dict__:
             self.postgres.close()
         self.context.recorder.close()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """What a cell shows of the run: which it is, and before a person a form that runs it again."""
+        if not self._watched:
+            return {"text/plain": repr(self)}
+        return form.bundle(self.runbook, self.parameters, self.settings, self._broker, about=repr(self))
 
     def __repr__(self) -> str:
         return f"run {self.id} of {self.runbook}, window {self.window[0]:%Y-%m-%d %H:%M} to {self.window[1]:%H:%M} UTC"

@@ -52,11 +52,13 @@ def jupyter(settings: Settings, run_id: str = "", *, port: int = 0, browser: boo
         There is no such run, or JupyterLab does not start.
     """
     notebook = working_copy(run_id, open_archive(settings)) if run_id else None
-    root = notebook.parent if notebook is not None else _notebooks()
+    # All working copies are below one root: a run that is made from here opens beside this one.
+    root = notebook.parents[1] if notebook is not None else _notebooks()
     _keep_to_itself()
     if os.geteuid() == 0:
         say(AS_ROOT)
-    asyncio.run(_beside(settings, root, notebook.name if notebook is not None else "", port, browser, say))
+    name = notebook.relative_to(root).as_posix() if notebook is not None else ""
+    asyncio.run(_beside(settings, root, name, port, browser, say))
 
 
 def _keep_to_itself() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from runbook import catalog
-from runbook.broker.working_copy import run_of
+from runbook.broker.working_copy import WIDGET, run_of
 from runbook.dispatch.announce import announce, report_url
 from runbook.errors import NotFound, RunbookError
 from runbook.execution import cells, document, files
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from runbook.settings import Settings
 
 RunId = Annotated[str, StringConstraints(pattern=f"^{RUN_ID.pattern}$")]
-WIDGET = "application/vnd.jupyter.widget-view+json"
 MAX_NOTEBOOK_BYTES = 100_000_000
 
 
@@ -61,6 +60,7 @@ async def publish(
     *,
     actor: str,
     became: Mapping[str, Mapping[str, str]] | None = None,
+    record: Callable[[Mapping[str, Any]], Awaitable[object]] | None = None,
 ) -> dict[str, Any]:
     """Archive and announce it; ``{run_id, revision, report, url, message}``.
 
@@ -68,6 +68,8 @@ async def publish(
     ----------
     became
         What became of its actions, by their ids: ``{state, became}``.
+    record
+        Is told the result, for a store that finds reports.
 
     Raises
     ------
@@ -75,6 +77,8 @@ async def publish(
         It is no runbook of ours, or the archive cannot be written.
     """
     result = await asyncio.to_thread(_archived, worked, settings, archive, actor, became or {})
+    if record is not None:
+        await record(result)
     posted = await announce(result, settings)
     if posted is None:
         message = "not sent: no discord.webhook_url"

@@ -37,7 +37,7 @@ def test_it_is_a_run_of_its_own_that_says_who_asked_for_it(client: BrokerClient,
     assert result["asked_by"].startswith("person:")
     report = (archived / "report.html").read_text()
     assert told["error"] == ""
-    assert f">{told['said']}<" in report
+    assert f"<title>{told['said']} ·" in report
     assert f"started by hand ({result['asked_by'].removeprefix('person:')})" in report
     assert "Run again with these values" not in report
 

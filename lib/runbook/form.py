@@ -32,7 +32,7 @@ _STYLE = """<style>
 .rb-form .title{font-weight:650;font-size:1.05em;margin:.5em 0 .2em}
 .rb-form .run{margin:.2em 0}
 .rb-form code.copy{user-select:all;background:var(--jp-layout-color2,#f3f5f7);padding:.15em .4em;overflow-wrap:anywhere}
-.rb-form a{color:var(--jp-content-link-color,#0b57d0);text-decoration:underline}
+.rb-form a{color:var(--jp-content-link-color,#0b57d0);text-decoration:underline;white-space:nowrap}
 </style>"""
 
 
@@ -84,7 +84,7 @@ class Form:
         head = f'<p class="about">{escape(about)}</p><p class="title" role="heading" aria-level="3">Other values</p>'
         self.state, self.runs = widgets.HTML(), widgets.HTML()
         self.again = controls.button(AGAIN, "", "A run of its own, headless; this notebook stays as it is", self._again)
-        self.again.layout = {"width": "auto", "align_self": "flex-start", "margin": "12px 0 4px"}
+        self.again.layout = {"width": "auto", "align_self": "flex-start", "margin": "12px 2px 4px"}
         controls.visible(self.again, self._broker is not None)
         grid = widgets.GridBox(
             [field.widget for field in self.fields.values()],

@@ -160,9 +160,17 @@ def test_what_a_system_said_is_text() -> None:
 def test_every_control_has_a_name() -> None:
     shown, _ = card(planned(state="proposed"))
     for button in (shown.plan, shown.apply, shown.verify, shown.undo):
-        assert button.description
         assert "End <the> session" in button.tooltip
     assert shown.typed.description
+
+
+def test_buttons_of_different_actions_have_different_names() -> None:
+    one, _ = card(planned())
+    other = Card(ACTION | {"title": "Restart\nthe worker"}, told(), Broker())  # type: ignore[arg-type]
+    # What is seen of it is the first line.
+    assert one.plan.description.splitlines() == ["Plan again", "End <the> session"]
+    assert one.apply.description.splitlines() == ["Apply", "End <the> session"]
+    assert other.plan.description.splitlines() == ["Plan", "Restart the worker"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -57,6 +57,22 @@ def open_to_others(directory: Path) -> None:
         if parent == Path(tempfile.gettempdir()):
             break
         parent.chmod(0o755)
+
+
+def displayed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What cells display from now on, as plain text, each change of an output an entry of its own."""
+    said: list[str] = []
+
+    class Handle:
+        def update(self, data: Any, **_: Any) -> None:
+            said.append(data["text/plain"])
+
+    def display(data: Any, **_: Any) -> Handle:
+        said.append(data["text/plain"])
+        return Handle()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    return said
 
 
 def free_port() -> int:

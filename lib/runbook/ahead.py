@@ -6,10 +6,11 @@ engineer does, fetches anew.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import partial
 
+from runbook.progress import Progress
 from runbook.result import Reading
 
 AT_ONCE = 12
@@ -19,9 +20,16 @@ Take = Callable[[], Reading]
 
 
 class Ahead:
-    """Fetches by name."""
+    """Fetches by name.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    progress
+        Where whoever waits for one sees how far it is.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress or Progress()
         self._takes: dict[str, Take] = {}
         self._begun: dict[str, Future[Reading]] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -45,15 +53,28 @@ class Ahead:
         if name not in self._takes:
             raise LookupError(f"no fetch {name!r} was begun: run.ahead({name}=…) comes first")
         begun = self._begun.pop(name, None)
-        return begun.result() if begun is not None else self._takes[name]()
+        if begun is None:
+            return self._takes[name]()
+        self._progress.wait(partial(_over, begun))
+        return begun.result()
 
     def wait(self) -> None:
         """Return when everything that was begun is in; an error of ours is raised in the cell that asks for it."""
         for begun in self._begun.values():
-            with contextlib.suppress(CancelledError):
-                begun.exception()
+            self._progress.wait(partial(_over, begun))
 
     def close(self) -> None:
         """Begin nothing more; what is under way ends by its own limit."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _over(begun: Future[Reading], seconds: float) -> bool:
+    """Whether it has ended, however it did, within so many seconds."""
+    try:
+        begun.exception(seconds)
+    except TimeoutError:
+        return False
+    except CancelledError:
+        return True
+    return True

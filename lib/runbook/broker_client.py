@@ -87,6 +87,10 @@ class BrokerClient:
         """Archive the saved notebook of a run as its report, and announce it; where it is then, and what was sent."""
         return self._ask("POST", "/publish", run, seconds=_LONG_SECONDS)
 
+    def again(self, runbook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a runbook with these values, headless; ``{run_id, said, lead, error, notebook}``."""
+        return self._ask("POST", "/again", {"runbook": runbook, "parameters": parameters}, seconds=_LONG_SECONDS)
+
     def _step(self, action: str, step: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return self._ask("POST", f"/actions/{quote(action, safe='')}/{step}", body or {}, seconds=_LONG_SECONDS)
 

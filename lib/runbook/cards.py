@@ -6,14 +6,12 @@ asks the broker for one step, and the card shows how far the action has come, or
 
 from __future__ import annotations
 
-import contextvars
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
 
-from runbook import views
+from runbook import controls, views
 from runbook.broker_client import BrokerClient
+from runbook.controls import button, visible
 from runbook.errors import RunbookError
 from runbook.result import Findings
 
@@ -94,15 +92,16 @@ class Card:
         # As wide as the card and no wider: a wide table scrolls in itself.
         within = {"width": "auto", "min_width": "0"}
         self.head, self.foot, self.state = (widgets.HTML(layout=within) for _ in range(3))
-        self.plan = _button("Plan", f"Look at the targets as they are now; changes nothing. {title}", self._plan)
+        self._title = title
+        self.plan = button("Plan", title, f"Look at the targets as they are now; changes nothing. {title}", self._plan)
         self.typed = widgets.Text(
             continuous_update=True,
             style={"description_width": "initial"},
             layout={"width": "auto", "min_width": "18em", "flex": "0 1 26em"},
         )
-        self.apply = _button("Apply", f"Do it, once the name is typed. {title}", self._apply, style="danger")
-        self.verify = _button("Verify", f"Run the runbook again and measure the symptom. {title}", self._verify)
-        self.undo = _button("Undo", f"Put back what was changed. {title}", self._undo, style="warning")
+        self.apply = button("Apply", title, f"Do it, once the name is typed. {title}", self._apply, style="danger")
+        self.verify = button("Verify", title, f"Run the runbook again and measure the symptom. {title}", self._verify)
+        self.undo = button("Undo", title, f"Put back what was changed. {title}", self._undo, style="warning")
         self._buttons = (self.plan, self.apply, self.verify, self.undo)
         row = widgets.HBox(
             [self.plan, self.typed, self.apply, self.verify, self.undo],
@@ -132,17 +131,16 @@ class Card:
     def _take(self, doing: str, step: Callable[[], Told]) -> None:
         """Take a step on a thread of its own; until it is over, no other one can be asked for."""
         self._lock(True)
-        self.state.value = _status(doing)
-        # In the context of the click, so that the widgets know whom they answer.
-        work = contextvars.copy_context().run
-        threading.Thread(target=work, args=(self._taken, step), name="card", daemon=True).start()
+        self.state.value = controls.status(doing)
+        controls.beside_cells("card", lambda: self._taken(step))
 
     def _taken(self, step: Callable[[], Told]) -> None:
         said = ""
         try:
             self.told = step()
         except Exception as error:  # noqa: BLE001 - whatever it is belongs into the card, not into a lost thread
-            said = _alarm(str(error) if isinstance(error, RunbookError) else type(error).__name__)
+            why = str(error) if isinstance(error, RunbookError) else type(error).__name__
+            said = controls.alarm(f"Not done: {why}")
             self._ask_again()
         self.state.value = said
         self._show()
@@ -162,45 +160,21 @@ class Card:
 
         told, state = self.told, str(self.told["state"])
         applicable, confirm = bool(told["applicable"]), str(told.get("confirm") or "")
-        self.head.value = proposal_html(self._action, told)
+        self.head.value = controls.STYLE + proposal_html(self._action, told)
         self.foot.value = progress_html(told)
         planned = applicable and bool(told.get("plan")) and state in ("proposed", "approved")
         done = applicable and state in ("applied", "verified")
-        _visible(self.plan, applicable and state not in ("applied", "verified", "undone"))
-        _visible(self.typed, planned)
-        _visible(self.apply, planned)
-        _visible(self.verify, done)
-        _visible(self.undo, done and bool(told.get("reversible")))
+        visible(self.plan, applicable and state not in ("applied", "verified", "undone"))
+        visible(self.typed, planned)
+        visible(self.apply, planned)
+        visible(self.verify, done)
+        visible(self.undo, done and bool(told.get("reversible")))
         self.typed.description = f"Type {confirm} to confirm"
         self.typed.placeholder = confirm
         if not planned:
             self.typed.value = ""
-        self.plan.description = "Plan again" if told.get("plan") else "Plan"
+        controls.name(self.plan, "Plan again" if told.get("plan") else "Plan", self._title)
 
     def _lock(self, locked: bool) -> None:
         for control in (*self._buttons, self.typed):
             control.disabled = locked
-
-
-def _button(text: str, tooltip: str, clicked: Callable[[], None], *, style: str = "") -> Any:
-    import ipywidgets
-
-    button = ipywidgets.Button(description=text, tooltip=tooltip, button_style=style)
-    button.on_click(lambda _: clicked())
-    return button
-
-
-def _visible(control: Any, visible: bool) -> None:
-    """What is not shown is not reached by the keyboard either."""
-    control.layout.display = None if visible else "none"
-
-
-def _status(text: str) -> str:
-    return f'<p role="status" style="margin:2px 0">{escape(text)}</p>'
-
-
-def _alarm(text: str) -> str:
-    return (
-        '<p role="alert" style="margin:2px 0;font-weight:600;color:var(--jp-error-color1,#b3261e)">'
-        f"Not done: {escape(text)}</p>"
-    )

@@ -416,6 +416,36 @@ def parse_text(parameter: Parameter, text: str) -> Any:
     return checked(parameter, value)
 
 
+def as_text(value: Any) -> str:
+    """A value as :func:`parse_text` reads it."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, default=str).removesuffix(".0")
+
+
+def parse_given(runbook: Runbook, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Values written as text by parameter (``-p key=value``, the fields of a form), each as its parameter's type.
+
+    A name that is not declared is left for :func:`check_parameters` to refuse.
+
+    Raises
+    ------
+    InvalidParameter
+        Values that do not fit; its ``fields`` say of each one what is allowed.
+    """
+    given: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for name, text in texts.items():
+        parameter = runbook.parameters.get(name)
+        try:
+            given[name] = parse_text(parameter, text) if parameter is not None else text
+        except ValueError as error:
+            wrong[name] = str(error)
+    if wrong:
+        raise InvalidParameter(f"runbook {runbook.name}: {'; '.join(wrong.values())}", fields=wrong)
+    return given
+
+
 def check_parameters(runbook: Runbook, given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """All of the runbook's parameters: its defaults, under ``settings.thresholds``, under what was given.
 

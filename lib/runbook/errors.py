@@ -7,7 +7,7 @@ reading with a state (see :mod:`runbook.result`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class RunbookError(Exception):
@@ -44,7 +44,14 @@ class BrokenNotebook(RunbookError):
 
 
 class InvalidParameter(RunbookError):
-    """A parameter that is not declared, or whose value does not fit its declared type or bounds."""
+    """A parameter that is not declared, or whose value does not fit its declared type or bounds.
+
+    ``fields`` says of each parameter that was not understood what is allowed, where they were read together.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.fields = dict(fields or {})
 
 
 class StoreError(RunbookError):

@@ -21,14 +21,13 @@ from typing import Any
 
 from runbook.broker_client import BrokerClient
 from runbook.errors import NotFound, RunbookError
+from runbook.progress import SESSION
 
 SAVE_SECONDS = 600.0
 """So long the next save is waited for."""
 MARK = '<div class="rb-publish">'
 """How the output begins; in the published notebook it says so instead."""
 _LOOK_SECONDS = 0.25
-_SESSION = "JPY_SESSION_NAME"
-"""Where a Jupyter server tells a kernel which file it belongs to."""
 
 Say = Callable[[str], None]
 
@@ -41,7 +40,7 @@ def notebook_file(given: str = "") -> Path:
     NotFound
         Nobody said which one it is, or it is not there.
     """
-    named = given or os.environ.get(_SESSION, "")
+    named = given or os.environ.get(SESSION, "")
     path = Path(named).absolute()
     if not named.endswith(".ipynb") or not path.is_file():
         raise NotFound("it is not known which file this notebook is", remedy='Say so: run.publish("/path/to/it.ipynb")')

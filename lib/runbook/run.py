@@ -18,13 +18,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook import cards, publishing, views
+from runbook import cards, form, publishing, views
 from runbook import settings as settings_module
 from runbook.ahead import Ahead
 from runbook.broker_client import BrokerClient, BrokerUnreachable
 from runbook.connectors.base import Context
 from runbook.connectors.systems import Systems
 from runbook.errors import NotFound
+from runbook.progress import Progress, is_live
 from runbook.recording import Recorder
 from runbook.redaction import Redactor, environment_secrets
 from runbook.result import Findings, Reading
@@ -135,12 +136,14 @@ class Run(Systems):
         self.parameters = dict(parameters)
         self.alert = lease.alert
         secrets = [*lease.settings.secrets(), *environment_secrets(os.environ)]
-        context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets))
-        super().__init__(context, lease.settings, watched=lease.recording is None)
+        self._watched = lease.recording is None and is_live()
+        progress = Progress(watched=self._watched)
+        context = Context(recorder=Recorder(lease.recording), redactor=Redactor(secrets), progress=progress)
+        super().__init__(context, lease.settings)
         self.findings: Findings | None = None
         self._broker = lease.broker
         self._headless = lease.recording is not None
-        self._ahead = Ahead()
+        self._ahead = Ahead(progress)
         self._sampler: Sampler | None = None
         self.started_at = self.context.now()
         self.window = _window(self.started_at, self.parameters)
@@ -285,6 +288,12 @@ class Run(Systems):
         if "postgres" in self.__dict__:
             self.postgres.close()
         self.context.recorder.close()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """What a cell shows of the run: which it is, and before a person a form that runs it again."""
+        if not self._watched:
+            return {"text/plain": repr(self)}
+        return form.bundle(self.runbook, self.parameters, self.settings, self._broker, about=repr(self))
 
     def __repr__(self) -> str:
         return f"run {self.id} of {self.runbook}, window {self.window[0]:%Y-%m-%d %H:%M} to {self.window[1]:%H:%M} UTC"

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
 
 from runbook.connectors.base import utc_now
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-_LOOK_SECONDS = 0.2
+from runbook.progress import Count, Progress
 
 
 class Sampler:
@@ -27,8 +21,9 @@ class Sampler:
     def __init__(self, take: Callable[[], object], count: int, seconds: float, *, watched: bool = False) -> None:
         self._stop = threading.Event()
         self._error: Exception | None = None
-        self._take, self._count, self._seconds, self._watched = take, count, seconds, watched
-        self._taken = 0
+        self._take, self._count, self._seconds = take, count, seconds
+        # Not that of the connectors: samples are taken while other cells run, and belong to the one that needs them.
+        self._progress = Progress(watched=watched)
         self._thread = threading.Thread(target=self._work, name="samples", daemon=True)
         if count > 0:
             self._thread.start()
@@ -36,12 +31,7 @@ class Sampler:
     def wait(self) -> None:
         """Return when the last one is in; an error of ours is raised here, in the cell that needs the samples."""
         if self._thread.is_alive():
-            with self._bar() as bar:
-                task = bar.add_task("Samples", total=self._count) if bar is not None else None
-                while self._thread.is_alive():
-                    if bar is not None and task is not None:
-                        bar.update(task, completed=self._taken)
-                    self._thread.join(_LOOK_SECONDS)
+            self._progress.wait(self._over)
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -50,7 +40,15 @@ class Sampler:
         """Take no more."""
         self._stop.set()
 
+    def _over(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
     def _work(self) -> None:
+        with self._progress.counting("samples", self._count, "taken") as count:
+            self._take_all(count)
+
+    def _take_all(self, count: Count) -> None:
         began = utc_now()
         for number in range(1, self._count + 1):
             due = self._seconds * number - (utc_now() - began).total_seconds()
@@ -61,11 +59,4 @@ class Sampler:
             except Exception as error:  # noqa: BLE001 - raised again by wait()
                 self._error = error
                 return
-            self._taken = number
-
-    def _bar(self) -> AbstractContextManager[Progress | None]:
-        if not self._watched:
-            return nullcontext()
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), transient=True)
+            count.advance()

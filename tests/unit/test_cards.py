@@ -115,6 +115,12 @@ def test_a_click_plans_and_then_the_name_can_be_typed() -> None:
     assert "What was done" in shown.foot.value
 
 
+def test_what_was_ordered_is_not_called_proposed() -> None:
+    shown, _ = card(told(ordered_by="person:ada"))
+    assert "ordered, nothing is changed yet" in shown.head.value
+    assert "proposed" not in shown.head.value
+
+
 def test_a_click_returns_at_once_and_nothing_else_can_be_clicked_meanwhile() -> None:
     shown, broker = card(planned(), apply=planned(state="applied"))
     broker.go.clear()
@@ -164,9 +170,17 @@ def test_what_a_system_said_is_text() -> None:
 def test_every_control_has_a_name() -> None:
     shown, _ = card(planned(state="proposed"))
     for button in (shown.plan, shown.apply, shown.verify, shown.undo):
-        assert button.description
         assert "End <the> session" in button.tooltip
     assert shown.typed.description
+
+
+def test_buttons_of_different_actions_have_different_names() -> None:
+    one, _ = card(planned())
+    other = Card(ACTION | {"title": "Restart\nthe worker"}, told(), Broker())  # type: ignore[arg-type]
+    # What is seen of it is the first line.
+    assert one.plan.description.splitlines() == ["Plan again", "End <the> session"]
+    assert one.apply.description.splitlines() == ["Apply", "End <the> session"]
+    assert other.plan.description.splitlines() == ["Plan", "Restart the worker"]
 
 
 @pytest.fixture

@@ -233,6 +233,25 @@ def test_text_is_read_as_the_declared_type(parameter: Parameter, text: str, expe
 
 
 @pytest.mark.parametrize(
+    ("parameter", "value", "text"),
+    [
+        (INT, 7, "7"),
+        (FLOAT, 7.0, "7"),
+        (FLOAT, 7.25, "7.25"),
+        (FLOAT, 10, "10"),
+        (STR, "7.0", "7.0"),
+        (BOOL, True, "true"),
+        (BOOL, False, "false"),
+        (STRS, ["a", "b"], '["a", "b"]'),
+        (CHOICE, "a", "a"),
+    ],
+)
+def test_a_value_is_written_as_it_is_read(parameter: Parameter, value: Any, text: str) -> None:
+    assert catalog.as_text(value) == text
+    assert parse_text(parameter, text) == value
+
+
+@pytest.mark.parametrize(
     ("parameter", "text"),
     [
         (INT, ""),
@@ -454,6 +473,21 @@ def test_an_unknown_name_lists_the_known_ones_and_never_becomes_a_path(notebooks
 def toy(notebooks: Path) -> catalog.Runbook:
     put(notebooks, NOTEBOOK)
     return catalog.load("toy")
+
+
+def test_every_value_that_does_not_fit_is_named_at_once(toy: catalog.Runbook) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        catalog.parse_given(toy, {"samples": "x", "share": "many", "service": "billing"})
+    assert set(refused.value.fields) == {"samples", "share"}
+    for name, said in refused.value.fields.items():
+        assert said.startswith(f"{name}: expected")
+        assert said in str(refused.value)
+
+
+def test_what_is_not_declared_is_refused_with_what_is(toy: catalog.Runbook) -> None:
+    given = catalog.parse_given(toy, {"sample": "3"})
+    with pytest.raises(InvalidParameter, match=r"no parameter 'sample'.*samples"):
+        catalog.check_parameters(toy, given, Settings())
 
 
 def test_given_stands_above_thresholds_and_thresholds_above_the_default(toy: catalog.Runbook) -> None:

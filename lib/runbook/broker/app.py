@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from runbook.broker.again import Wanted
 from runbook.broker.desk import Concluded, Desk, Wish
 from runbook.broker.publish import Worked
 from runbook.errors import InvalidParameter, NotFound, RunbookError
@@ -48,7 +49,7 @@ def _routes(app: FastAPI, desk: Desk) -> None:
     turns: dict[str, asyncio.Lock] = {}
 
     async def in_turn(action: str, step: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        """One step of an action at a time: a second click waits for the first one."""
+        """One step of an action, and one run, at a time: a second click waits for the first one."""
         async with turns.setdefault(action, asyncio.Lock()):
             return await step()
 
@@ -67,6 +68,10 @@ def _routes(app: FastAPI, desk: Desk) -> None:
     @app.post("/publish")
     async def publish(worked: Worked) -> dict[str, Any]:
         return await desk.publish(worked)
+
+    @app.post("/again")
+    async def again(wanted: Wanted) -> dict[str, Any]:
+        return await in_turn("again", lambda: desk.again(wanted))
 
     @app.get("/actions/{action}")
     async def told(action: str) -> dict[str, Any]:

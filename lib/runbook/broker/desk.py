@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from runbook import catalog
 from runbook.actions.kinds import kind_named
 from runbook.actions.plan import Order, Refused, orders
+from runbook.broker.again import Wanted, run_again
+from runbook.broker.again import told as told_of_run
 from runbook.broker.publish import RunId, Worked, first_of, publish
-from runbook.errors import NotFound
+from runbook.errors import NotFound, StoreError
 from runbook.store.ids import RUN_ID
 
 if TYPE_CHECKING:
     from runbook.actions.acting import Acting, Standing
+    from runbook.execution.kernels import KernelPool
     from runbook.reporting.archive import Archive
     from runbook.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+Record = Callable[[Mapping[str, Any]], Awaitable[object]]
+"""Takes a result document into the store, so that its report is found by a search."""
 
 
 class Concluded(BaseModel):
@@ -67,6 +73,8 @@ class Desk:
         Where what was handed in is kept, so that an action that was cut short can be verified by the next broker.
     root
         The directory whose notebooks are open.
+    record
+        Is told of every run and revision that comes about here; ``None`` without a store.
     """
 
     def __init__(
@@ -79,12 +87,15 @@ class Desk:
         directory: Path,
         root: Path,
         trouble: str = "",
+        record: Record | None = None,
+        pool: KernelPool | None = None,
     ) -> None:
         self.settings = settings
         self._archive, self._root = archive, root
         self.actor = actor
         self._acting = acting
         self._trouble = trouble
+        self._record, self._pool = record, pool
         self._directory = directory
         self._orders: dict[str, Order] = {}
 
@@ -138,7 +149,8 @@ class Desk:
         """How far an action has come, as a card shows it."""
         order = await self._order(action)
         why_not = self._why_not(order)
-        told: dict[str, Any] = {"id": action, "applicable": not why_not, "why_not": why_not, "state": "proposed"}
+        told: dict[str, Any] = {"id": action, "applicable": not why_not, "why_not": why_not, "state": "proposed",
+                                "ordered_by": order.ordered_by}  # fmt: skip
         if self._acting is None:
             return told
         standing = await self._acting.standing(action)
@@ -190,7 +202,15 @@ class Desk:
         became = {}
         for action in [one for one in self._orders if one.startswith(f"{worked.run_id}:")]:
             became[action.partition(":")[2]] = _became(await self.told(action))
-        return await publish(worked, self.settings, self._archive, actor=self.actor, became=became)
+        return await publish(
+            worked, self.settings, self._archive, actor=self.actor, became=became, record=self._recorded
+        )
+
+    async def again(self, wanted: Wanted) -> dict[str, Any]:
+        """Run a runbook with these values, headless; what came of it, and where its notebook is."""
+        result = await run_again(wanted, self.settings, self._archive, actor=self.actor, pool=self._pool)
+        await self._recorded(result)
+        return dict(await asyncio.to_thread(told_of_run, result, self._archive, self._root))
 
     async def finish(self) -> list[str]:
         """Verify what an earlier broker began and never verified, where it is known here; never applies anything."""
@@ -199,6 +219,15 @@ class Desk:
         return await self._acting.resume(self._order, f"resume:{self.actor}")
 
     # -- helpers ------------------------------------------------------------------------------------------------------
+
+    async def _recorded(self, result: Mapping[str, Any]) -> None:
+        """Where the store fails, whoever looks for reports next takes it up from the archive."""
+        if self._record is None:
+            return
+        try:
+            await self._record(result)
+        except StoreError as error:
+            log.warning("not_recorded", run_id=result["run_id"], reason=str(error))
 
     def _hands(self) -> Acting:
         if self._acting is None:
@@ -239,7 +268,7 @@ def _as_proposed(order: Order) -> dict[str, Any]:
     """An order as the actions of a result document are told."""
     return {"id": order.id.partition(":")[2], "kind": order.kind, "title": order.title, "cause": order.cause,
             "targets": list(order.targets), "preconditions": [], "by_hand": order.by_hand, "undo": order.undo,
-            "needs": order.needs, "state": "proposed"}  # fmt: skip
+            "needs": order.needs, "state": "ordered"}  # fmt: skip
 
 
 def _became(told: Mapping[str, Any]) -> dict[str, str]:

@@ -13,23 +13,18 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from runbook import catalog
 from runbook.broker.lab import Lab
 from runbook.broker.server import listening
 from runbook.broker.working_copy import working_copy
 from runbook.errors import ConfigurationError
-from runbook.execution.environment import kernel_environment
 from runbook.execution.kernel import private_directory
-from runbook.execution.zygote import Zygote, ZygoteUnavailable
+from runbook.execution.kernels import KernelPool
 from runbook.execution.zygote_main import SOCKET_NAME
 from runbook.reporting.archive import open_archive
 
 if TYPE_CHECKING:
     from runbook.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 AS_ROOT = (
     "you are root, and so are the broker and every kernel: cells read every file and process of this host, actions on "
@@ -52,11 +47,13 @@ def jupyter(settings: Settings, run_id: str = "", *, port: int = 0, browser: boo
         There is no such run, or JupyterLab does not start.
     """
     notebook = working_copy(run_id, open_archive(settings)) if run_id else None
-    root = notebook.parent if notebook is not None else _notebooks()
+    # All working copies are below one root: a run that is made from here opens beside this one.
+    root = notebook.parents[1] if notebook is not None else _notebooks()
     _keep_to_itself()
     if os.geteuid() == 0:
         say(AS_ROOT)
-    asyncio.run(_beside(settings, root, notebook.name if notebook is not None else "", port, browser, say))
+    name = notebook.relative_to(root).as_posix() if notebook is not None else ""
+    asyncio.run(_beside(settings, root, name, port, browser, say))
 
 
 def _keep_to_itself() -> None:
@@ -77,9 +74,10 @@ async def _beside(settings: Settings, root: Path, name: str, port: int, browser:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         scratch, nursery = stack.enter_context(_private()), stack.enter_context(_private())
-        warming = asyncio.create_task(asyncio.to_thread(_zygote, nursery))
-        stack.push_async_callback(_closed, warming)
-        broker = await stack.enter_async_context(listening(settings, root=root))
+        # One zygote for the kernels of JupyterLab, and for the runs that the broker makes itself.
+        pool = KernelPool(1, nursery=nursery)
+        stack.push_async_callback(asyncio.to_thread, pool.close)
+        broker = await stack.enter_async_context(listening(settings, root=root, pool=pool))
         if broker.trouble:
             say(f"nothing can be done from a notebook, only read: {broker.trouble}")
         lab = Lab(root=root, scratch=scratch, kernel=broker.environment, port=port or _free_port())
@@ -91,21 +89,6 @@ async def _beside(settings: Settings, root: Path, name: str, port: int, browser:
         while not stop.is_set() and not lab.ended():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 0.5)
-
-
-def _zygote(directory: Path) -> Zygote | None:
-    """What forks warm kernels; without one they are started cold."""
-    try:
-        return Zygote(directory, kernel_environment(os.environ, ipython_dir=directory / "ipython"))
-    except ZygoteUnavailable as error:
-        log.warning("kernels_start_cold", reason=str(error))
-        return None
-
-
-async def _closed(warming: asyncio.Task[Zygote | None]) -> None:
-    zygote = await warming
-    if zygote is not None:
-        zygote.close()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,11 +19,12 @@ from nbformat import NotebookNode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from runbook import catalog
-from runbook.broker.working_copy import run_of
+from runbook.broker.working_copy import WIDGET, run_of
 from runbook.dispatch.announce import announce, report_url
 from runbook.errors import NotFound, RunbookError
 from runbook.execution import cells, document, files
 from runbook.execution.course import Course, Failure
+from runbook.progress import MARK as PROGRESS_MARK
 from runbook.publishing import MARK
 from runbook.redaction import Redactor, environment_secrets
 from runbook.reporting.archive import FILES, RESULT, Archive
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from runbook.settings import Settings
 
 RunId = Annotated[str, StringConstraints(pattern=f"^{RUN_ID.pattern}$")]
-WIDGET = "application/vnd.jupyter.widget-view+json"
 MAX_NOTEBOOK_BYTES = 100_000_000
 
 
@@ -60,6 +60,7 @@ async def publish(
     *,
     actor: str,
     became: Mapping[str, Mapping[str, str]] | None = None,
+    record: Callable[[Mapping[str, Any]], Awaitable[object]] | None = None,
 ) -> dict[str, Any]:
     """Archive and announce it; ``{run_id, revision, report, url, message}``.
 
@@ -67,6 +68,8 @@ async def publish(
     ----------
     became
         What became of its actions, by their ids: ``{state, became}``.
+    record
+        Is told the result, for a store that finds reports.
 
     Raises
     ------
@@ -74,6 +77,8 @@ async def publish(
         It is no runbook of ours, or the archive cannot be written.
     """
     result = await asyncio.to_thread(_archived, worked, settings, archive, actor, became or {})
+    if record is not None:
+        await record(result)
     posted = await announce(result, settings)
     if posted is None:
         message = "not sent: no discord.webhook_url"
@@ -172,10 +177,11 @@ def _raised(notebook: NotebookNode) -> list[Failure]:
 
 
 def _plain(notebook: NotebookNode, result: Mapping[str, Any]) -> NotebookNode:
-    """The notebook with the static form of every widget; that of the actions says how far they have come."""
+    """The notebook with the static form of every widget and without what told of progress; that of the actions says how
+    far they have come."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in map(_without_widget, cell.get("outputs", [])) if output is not None]
+            cell.outputs = [output for output in map(_lasting, cell.get("outputs", [])) if output is not None]
             for output in cell.outputs:
                 data = output.get("data", {})
                 html = "".join(data.get("text/html", ""))
@@ -186,8 +192,11 @@ def _plain(notebook: NotebookNode, result: Mapping[str, Any]) -> NotebookNode:
     return notebook
 
 
-def _without_widget(output: NotebookNode) -> NotebookNode | None:
+def _lasting(output: NotebookNode) -> NotebookNode | None:
+    """An output as it may be kept; ``None`` when nothing of it may."""
     data = output.get("data")
+    if "".join((data or {}).get("text/html", "")).startswith(PROGRESS_MARK):
+        return None
     if data is None or WIDGET not in data:
         return output
     del data[WIDGET]

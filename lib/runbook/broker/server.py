@@ -58,16 +58,18 @@ async def listening(settings: Settings, *, root: Path, pool: KernelPool | None =
     Without a store it serves all the same, and acts on nothing.
     """
     async with contextlib.AsyncExitStack() as stack:
-        acting, trouble, archive = None, "", open_archive(settings)
+        acting, record, trouble, archive = None, None, "", open_archive(settings)
         try:
             store = await stack.enter_async_context(open_store(settings))
+            record = store.runs.record
             remeasure = by_running(settings, archive, pool)
             acting = Acting(settings, ActionLog(store, settings), remeasure)
         except StoreError as error:
             trouble = error.message
             log.warning("nothing_can_be_done", reason=trouble)
         actor = f"person:{getpass.getuser()}"
-        desk = Desk(settings, acting, archive, actor=actor, directory=data_dir() / "orders", root=root, trouble=trouble)
+        desk = Desk(settings, acting, archive, actor=actor, directory=data_dir() / "orders", root=root, trouble=trouble,
+                    record=record, pool=pool)  # fmt: skip
         path, token = stack.enter_context(_private_path()), secrets.token_urlsafe(32)
         await stack.enter_async_context(_served(desk, path, token))
         finishing = asyncio.create_task(desk.finish(), name="finish")

@@ -22,6 +22,7 @@ from runbook.result import RESULT_MIME
 from runbook.settings import data_dir
 
 WORK = "work"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def directory(run_id: str) -> Path:
@@ -63,7 +64,30 @@ def working_copy(run_id: str, archive: Archive) -> Path:
         nbformat.write(_prepared(notebook, result), path)
         # As it is read again: how it is split into lines counts.
         NotebookNotary().sign(nbformat.read(path, as_version=4))
+    else:
+        _without_dead_widgets(path)
     return path
+
+
+def _without_dead_widgets(path: Path) -> None:
+    """Where the state of widgets was not saved, a form or a card is an error message by now; its static form is not."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if WIDGET not in text:
+        return
+    try:
+        notebook = nbformat.reads(text, as_version=4)
+    except (ValueError, nbformat.ValidationError):  # it stays as it was left; JupyterLab says what is wrong with it
+        return
+    if "widgets" in notebook.metadata:
+        return
+    trusted = NotebookNotary().check_signature(notebook)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if set(data := output.get("data", {})) - {WIDGET}:
+                data.pop(WIDGET, None)
+    nbformat.write(notebook, path)
+    if trusted:
+        NotebookNotary().sign(nbformat.read(path, as_version=4))
 
 
 def _prepared(notebook: NotebookNode, result: dict[str, Any]) -> NotebookNode:

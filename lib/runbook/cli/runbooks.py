@@ -7,15 +7,12 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from runbook.cli.base import Json, Name, app, console, error, log_to_stderr, pair, print_json
-from runbook.errors import CheckFailed, InvalidParameter, RunFailed
-
-if TYPE_CHECKING:
-    from runbook.catalog import Runbook
+from runbook.errors import CheckFailed, RunFailed
 
 
 @app.command("list")
@@ -89,7 +86,7 @@ def run(
 
     log_to_stderr("WARNING")
     runbook = catalog.load(name)
-    given = _given(runbook, parameters or [])
+    given = catalog.parse_given(runbook, dict(map(pair, parameters or [])))
     configured = settings.load()
     catalog.check_parameters(runbook, given, configured)
     archive = open_archive(configured)
@@ -148,19 +145,6 @@ def lint(as_json: Json = False) -> None:
             error(f"{notebook}: {text}")
     if found:
         raise CheckFailed(f"{len(found)} problems in the notebooks")
-
-
-def _given(runbook: Runbook, pairs: list[str]) -> dict[str, Any]:
-    from runbook.catalog import parse_text
-
-    given: dict[str, Any] = {}
-    for key, text in map(pair, pairs):
-        parameter = runbook.parameters.get(key)
-        try:
-            given[key] = parse_text(parameter, text) if parameter is not None else text
-        except ValueError as error:
-            raise InvalidParameter(f"runbook {runbook.name}: {error}") from None
-    return given
 
 
 def _progress(*, quiet: bool) -> Any:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from runbook.progress import Progress
 from runbook.recording import Recorder
 from runbook.redaction import Redactor
 from runbook.result import Reading, ReadingState
@@ -37,6 +38,7 @@ class Context:
     recorder: Recorder = field(default_factory=Recorder)
     redactor: Redactor = field(default_factory=Redactor)
     now: Callable[[], datetime] = utc_now
+    progress: Progress = field(default_factory=Progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,7 @@ class Connector(ABC):
     def read(self, name: str, query: str, fetch: Callable[[], Fetched], *, limit_seconds: float) -> Reading:
         """Run ``fetch`` within ``limit_seconds`` and keep what it brought as the reading ``name``."""
         at, started = self.context.now(), time.perf_counter()
-        outcome = _within(limit_seconds, fetch, (*self.failures, Unavailable))
+        outcome = _within(limit_seconds, fetch, (*self.failures, Unavailable), self.context.progress)
         elapsed_ms = round((time.perf_counter() - started) * 1000, 2)
         reading = Reading(
             name=name,
@@ -167,7 +169,7 @@ def _cut(value: Any) -> Any:
 
 
 def _within(
-    limit_seconds: float, fetch: Callable[[], Fetched], expected: tuple[type[Exception], ...]
+    limit_seconds: float, fetch: Callable[[], Fetched], expected: tuple[type[Exception], ...], progress: Progress
 ) -> Fetched | Exception | None:
     """What ``fetch`` returned, or the expected exception it raised; ``None`` when it did neither in time.
 
@@ -183,7 +185,12 @@ def _within(
 
     thread = threading.Thread(target=work, name="reading", daemon=True)
     thread.start()
-    thread.join(limit_seconds)
+
+    def over(seconds: float) -> bool:
+        thread.join(seconds)
+        return not thread.is_alive()
+
+    progress.wait(over, limit_seconds)
     if not box:
         return None
     outcome: Fetched | Exception = box[0]

@@ -50,10 +50,8 @@ class Host(Hosts):
 
     source = "host"
 
-    def __init__(
-        self, context: Context, section: Workers, *, proc: str = PROC, cgroups: str = CGROUPS, progress: bool = False
-    ) -> None:
-        super().__init__(context, section, progress=progress)
+    def __init__(self, context: Context, section: Workers, *, proc: str = PROC, cgroups: str = CGROUPS) -> None:
+        super().__init__(context, section)
         self.proc, self.cgroups = proc, cgroups
         self._pattern = section.process_pattern
 
@@ -153,7 +151,7 @@ class Host(Hosts):
     def among(self, hosts: Sequence[str]) -> Host:
         """Some of these hosts alone, for what is too much to ask of two hundred."""
         section = Workers(hosts=[host for host in self.hosts if host in hosts])
-        return Host(self.context, section, proc=self.proc, cgroups=self.cgroups, progress=self._progress)
+        return Host(self.context, section, proc=self.proc, cgroups=self.cgroups)
 
     def sockets(self) -> Reading:
         """Listening TCP sockets: connections that wait to be accepted, drops of full queues since boot, who listens."""

@@ -9,7 +9,6 @@ import asyncio
 import shlex
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,6 @@ from runbook.connectors.base import Connector, Context, Failure, Fetched, Unavai
 from runbook.result import Reading, ReadingState
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from runbook.settings import Workers
 
 AT_ONCE = 20
@@ -55,21 +52,14 @@ class Answer:
 
 
 class Hosts(Connector):
-    """Commands on the hosts of ``workers.hosts``: ``local``, or ``user@host[:port]`` over SSH.
-
-    Parameters
-    ----------
-    progress
-        Whether a bar shows how many hosts have answered, for a person who waits.
-    """
+    """Commands on the hosts of ``workers.hosts``: ``local``, or ``user@host[:port]`` over SSH."""
 
     source = "shell"
     statements = None
     failures = (OSError,)
 
-    def __init__(self, context: Context, section: Workers, *, progress: bool = False) -> None:
+    def __init__(self, context: Context, section: Workers) -> None:
         self.hosts = list(dict.fromkeys(section.hosts))
-        self._progress = progress
         super().__init__(context, ", ".join(self.hosts) if len(self.hosts) <= 5 else f"{len(self.hosts)} hosts")
 
     def run(self, name: str, argv: Sequence[str], *, limit_seconds: float = LIMIT_SECONDS, query: str = "") -> Reading:
@@ -102,24 +92,15 @@ class Hosts(Connector):
     async def _fan_out(self, argv: list[str], limit_seconds: float) -> list[Answer]:
         turns = asyncio.Semaphore(AT_ONCE)
         deadline = time.monotonic() + limit_seconds
-        with self._bar() as bar:
-            task = bar.add_task("Hosts", total=len(self.hosts)) if bar is not None else None
+        with self.context.progress.counting("hosts", len(self.hosts), "answered") as count:
 
             async def ask(host: str) -> Answer:
                 async with turns:
                     answer = Answer(host=host, outcome=await _outcome(host, argv, deadline - time.monotonic()))
-                if bar is not None and task is not None:
-                    bar.advance(task)
+                count.advance()
                 return answer
 
             return await asyncio.gather(*map(ask, self.hosts))
-
-    def _bar(self) -> AbstractContextManager[Progress | None]:
-        if not self._progress or self.hosts == [LOCAL]:
-            return nullcontext()
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), transient=True)
 
 
 async def _outcome(host: str, argv: list[str], limit_seconds: float) -> Fetched | Failure:

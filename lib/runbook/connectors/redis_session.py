@@ -127,6 +127,7 @@ class Session:
             **_unannounced(),
         )
         self.round_trips = 0
+        self._is_in = False
         self._name = name
         self._errors = errors if errors is not None else Counter()
 
@@ -149,7 +150,7 @@ class Session:
         if not commands:
             return []
         # Said here and not at connect time, where a user who may not name itself would get no connection at all.
-        naming: list[Command] = [("CLIENT SETNAME", self._name)] if not self.round_trips else []
+        naming: list[Command] = [] if self._is_in else [("CLIENT SETNAME", self._name)]
         self.round_trips += 1
         try:
             answers = self._sent([*naming, *commands])
@@ -157,12 +158,13 @@ class Session:
             self._errors[error_code(error)] += 1
             if not isinstance(error, redis.ConnectionError):
                 raise
-            if not naming or error_code(error) or connection_error(error)[0]:
+            if self._is_in or error_code(error) or connection_error(error)[0]:
                 raise
             self._turned_away()
             if str(error) != _UNSENT:
                 raise
             answers = self._sent([*naming, *commands])  # it lets us in by now
+        self._is_in = True
         self._errors.update(error_code(a) for a in answers if isinstance(a, Exception))
         return answers[len(naming) :]
 

@@ -40,18 +40,11 @@ if TYPE_CHECKING:
 
 
 class Systems:
-    """Connectors by name. What is never used is never imported.
+    """Connectors by name. What is never used is never imported."""
 
-    Parameters
-    ----------
-    watched
-        Somebody waits before a screen: what takes long shows how far it is.
-    """
-
-    def __init__(self, context: Context, settings: Settings, *, watched: bool = False) -> None:
+    def __init__(self, context: Context, settings: Settings) -> None:
         self.context = context
         self.settings = settings
-        self._watched = watched
 
     # -- databases and queues -----------------------------------------------------------------------------------------
 
@@ -114,14 +107,14 @@ class Systems:
         """Commands on the workers' hosts, all at once."""
         from runbook.connectors.hosts import Hosts
 
-        return Hosts(self.context, self.settings.workers, progress=self._watched)
+        return Hosts(self.context, self.settings.workers)
 
     @cached_property
     def host(self) -> Host:
         """Facts of the workers' hosts: disk, memory, processes."""
         from runbook.connectors.host import Host
 
-        return Host(self.context, self.settings.workers, progress=self._watched)
+        return Host(self.context, self.settings.workers)
 
     # -- the application ----------------------------------------------------------------------------------------------
 
@@ -159,7 +152,7 @@ class Systems:
         asked = [app.ready_url, app.health_url, app.live_url, app.public_url, *app.instances, *urls]
         if LOCAL not in section.hosts and any(map(is_loopback, asked)):
             section = section.model_copy(update={"hosts": [*section.hosts, LOCAL]})
-        return Host(self.context, section, progress=self._watched)
+        return Host(self.context, section)
 
     @cached_property
     def app_metrics(self) -> AppMetrics:

@@ -1,6 +1,7 @@
 """Finds reports from the command line: those of the service, and those of runs started by hand.
 
-A run started by hand needs no store; it is taken up here, from the archive, when somebody looks.
+A run started by hand needs no store, and neither does publishing; what the store has not heard of is taken up here,
+from the archive, when somebody looks.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ async def _search(settings: Settings, query: str) -> list[dict[str, Any]]:
 
 
 async def take_up(settings: Settings, store: Store) -> None:
-    """Record archived runs that the store does not know."""
+    """Record archived runs that the store does not know, and revisions of their reports."""
     directory = open_archive(settings).directory
     newest = sorted(directory.glob(f"[0-9]*/*/*/[!.]*/{RESULT}"), reverse=True)[:MOST_TAKEN_UP]
     for path in newest:
-        if await store.runs.get(path.parent.name) is None:
+        revised = path.with_name(f"{path.stem}.1{path.suffix}").exists()
+        if revised or await store.runs.get(path.parent.name) is None:
             await store.runs.record(json.loads(path.read_text(encoding="utf-8")))

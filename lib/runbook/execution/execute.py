@@ -53,6 +53,8 @@ class RunRequest:
     alert: dict[str, Any] | None = None
     incident_id: str | None = None
     queued_at: datetime | None = None
+    #: Who asked for it, where that was a person we know: ``person:ada``.
+    asked_by: str = ""
 
 
 class NotArchived(ArchiveError):
@@ -277,7 +279,8 @@ class _Run:
         )
         names = {"html": files.REPORT, "notebook": files.NOTEBOOK, "result": files.RESULT}
         paths = {key: str(self.archive.path(request.run_id, self.started_at, name)) for key, name in names.items()}
-        return {**result, "run_id": request.run_id, "report": paths}
+        asked = {"asked_by": request.asked_by} if request.asked_by else {}
+        return {**result, "run_id": request.run_id, "report": paths, **asked}
 
     def _total(self, now: float) -> float:
         return round(now - self.begun, 4)

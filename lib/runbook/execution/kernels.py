@@ -39,9 +39,11 @@ class KernelPool:
         How many kernels wait, each a forked process of which most memory is shared.
     environ
         The driver's environment; what of it a kernel gets is decided by :mod:`runbook.execution.environment`.
+    nursery
+        A private directory in which the zygote listens, for others who have kernels forked by it; default: a new one.
     """
 
-    def __init__(self, size: int = 2, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, size: int = 2, *, environ: Mapping[str, str] | None = None, nursery: Path | None = None) -> None:
         if size < 1:
             raise ValueError(f"a pool of {size} kernels")
         self.size = size
@@ -55,6 +57,7 @@ class KernelPool:
         self._trouble = STARTING
         self._zygote: Zygote | None = None
         self._directory: Path | None = None
+        self._nursery = nursery
         self._numbers = itertools.count(1)
         self._keeper = threading.Thread(target=self._keep, name="kernel-pool", daemon=True)
         self._keeper.start()
@@ -188,7 +191,7 @@ class KernelPool:
                 self._trouble = self._trouble or STARTING
                 self._changed.notify_all()
             self._stop_zygote()
-            self._directory = private_directory()
+            self._directory = self._fresh_directory()
             self._zygote = Zygote(self._directory, self._environment(self._directory))
         stem = self._directory / f"kernel-{next(self._numbers)}"
         env = self._environment(self._directory)
@@ -204,6 +207,12 @@ class KernelPool:
             self._trouble = ""
             self._ready.append(kernel)
             self._changed.notify_all()
+
+    def _fresh_directory(self) -> Path:
+        if self._nursery is None:
+            return private_directory()
+        self._nursery.mkdir(mode=0o700, exist_ok=True)
+        return self._nursery
 
     def _environment(self, directory: Path) -> dict[str, str]:
         return kernel_environment(self._environ, ipython_dir=directory / "ipython")

@@ -62,6 +62,8 @@ def _state(told: Mapping[str, Any]) -> str:
     verified = told.get("verified")
     if state == "verified" and verified:
         return VERDICTS.get(verified["verdict"], state).lower()
+    if state == "proposed" and told.get("ordered_by"):
+        return "ordered, nothing is changed yet"
     return STATES.get(state, state)
 
 

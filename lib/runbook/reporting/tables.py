@@ -21,8 +21,8 @@ overflow-wrap:break-word;white-space:pre-wrap}
 .rb-reading .rb-number{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}
 .rb-reading .rb-time{font-variant-numeric:tabular-nums;white-space:nowrap}
 .rb-reading .rb-facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(12em,1fr));gap:.3em 1.5em}
+.rb-reading .rb-facts dt,.rb-reading .rb-facts dd{float:none;width:auto;margin:0;padding:0;overflow-wrap:anywhere}
 .rb-reading .rb-facts dt{color:var(--jp-ui-font-color2,#616161);font-size:.88em}
-.rb-reading .rb-facts dd{margin:0;overflow-wrap:anywhere}
 .rb-reading .rb-caption{font-weight:600;margin:.3em 0}
 .rb-reading .rb-tree,.rb-reading .rb-tree ul{list-style:none;margin:.1em 0;padding-left:0}
 .rb-reading .rb-tree ul{padding-left:1.2em;border-left:1px solid var(--jp-border-color1,#999)}

@@ -1,4 +1,5 @@
-"""Processes of the faults that use memory: one that leaks, many, files in memory, page cache, one that is killed.
+"""Processes of the faults that use memory or processors: one that leaks, many, files in memory, page cache, one that is
+killed, one that computes without end.
 
 Each joins the cgroup that it is given before it takes anything, so that what it takes is charged there.
 """
@@ -102,11 +103,19 @@ def killed(given: Mapping[str, Any]) -> NoReturn:
         time.sleep(0.4)
 
 
+def burn(given: Mapping[str, Any]) -> NoReturn:
+    """Compute without end."""
+    processes.ready()
+    while True:
+        pass
+
+
 ACTS: Mapping[str, Callable[[Mapping[str, Any]], NoReturn]] = {
     "leak": leak,
     "many": many,
     "files": files,
     "killed": killed,
+    "burn": burn,
 }
 
 

@@ -14,8 +14,10 @@ _FOUND = ("confirmed", "probable", "possible")
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Symptom, impact, the causes that were found, and how many sources could not be read."""
+    """Symptom, impact, the causes that were found, how many sources could not be read, and which revision it is."""
+    revision = result.get("revision") or {}
     return {
+        **({"revision": int(revision["number"])} if "number" in revision else {}),
         "symptom": result.get("symptom"),
         "impact": result.get("impact"),
         "causes": [
@@ -28,7 +30,8 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def search_text(result: Mapping[str, Any]) -> str:
-    """The words that find a report: ids, titles, service, outcome, causes found and whom they name."""
+    """The words that find a report: ids, titles, service, outcome, causes found and whom they name, who worked on it,
+    what became of its actions."""
     words = [
         result.get("run_id"),
         result.get("runbook"),
@@ -42,6 +45,8 @@ def search_text(result: Mapping[str, Any]) -> str:
     ]
     alert = result.get("alert") or {}
     words += [alert.get("name"), alert.get("service"), *(result.get("parameters") or {}).values()]
+    words += [(result.get("revision") or {}).get("by"), result.get("asked_by")]
+    words += [action.get("became") for action in result.get("actions") or ()]
     for cause in _found(result):
         words += [cause.get("cause"), cause.get("name"), *_texts(cause.get("details"))]
     text = " ".join(word for word in words if isinstance(word, str) and word)

@@ -73,7 +73,11 @@ VALUES (%(id)s, %(id)s, %(runbook)s, %(parameters)s, %(alert)s, %(state)s, %(err
         coalesce(%(started_at)s::timestamptz, now()), %(started_at)s, coalesce(%(finished_at)s::timestamptz, now()),
         %(title)s, %(severity)s, %(service)s, %(outcome)s, %(summary)s, %(report)s, now(),
         to_tsvector('simple', %(search)s))
-ON CONFLICT (id) DO NOTHING
+ON CONFLICT (id) DO UPDATE
+   SET title = excluded.title, severity = excluded.severity, state = excluded.state, error = excluded.error,
+       outcome = excluded.outcome, summary = excluded.summary, report = excluded.report, search = excluded.search
+ WHERE runs.finished_at IS NOT NULL
+   AND coalesce((runs.summary->>'revision')::int, 1) < coalesce((excluded.summary->>'revision')::int, 1)
 """
 
 # A queued run without a job that waits for a worker: its job was taken by a worker that died before it claimed.
@@ -230,7 +234,11 @@ class Runs:
             return await cursor.fetchall()
 
     async def record(self, result: Mapping[str, Any]) -> None:
-        """Index a run that was executed outside the queue, so that its report is found by a search."""
+        """Index a run that was executed outside the queue, so that its report is found by a search.
+
+        Of a run that is known, a newer revision of its report takes the place of the older one; when the run began and
+        ended stays, and so does everything else about it.
+        """
         async with self._store.connection() as connection:
             await connection.execute(
                 _RECORD,

@@ -138,7 +138,9 @@ def test_an_engineer_opens_a_run_fixes_it_and_publishes(
         card.scroll_into_view_if_needed()
         picture(page, "card")
 
-        card.get_by_role("button", name="Plan").click()
+        title = card.get_by_role("heading").inner_text().partition(" proposed")[0]
+        # By what it is about, so that it is told from the same button of another card.
+        page.get_by_role("button", name=f"Plan {title}", exact=True).click()
         typed = card.get_by_role("textbox")
         expect(typed).to_be_visible(timeout=30_000)
         card.scroll_into_view_if_needed()
@@ -163,7 +165,7 @@ def test_an_engineer_opens_a_run_fixes_it_and_publishes(
         card.scroll_into_view_if_needed()
         picture(page, "fixed")
         assert page.evaluate(CONTRASTS_IN_CARDS) == []
-        dark(page)
+        theme(page, "JupyterLab Dark")
         card.scroll_into_view_if_needed()
         picture(page, "fixed-dark")
         assert page.evaluate(CONTRASTS_IN_CARDS) == []
@@ -177,6 +179,8 @@ def test_an_engineer_opens_a_run_fixes_it_and_publishes(
         publish(page)
         expect(page.locator(".rb-publish").last).to_contain_text("Published as run", timeout=120_000)
         picture(page, "published")
+
+        other = run_again_with_other_values(page, picture)
         page.close()
 
     directory = next((tmp_path / "data" / "archive").glob(f"*/*/*/{run_id}"))
@@ -188,22 +192,69 @@ def test_an_engineer_opens_a_run_fixes_it_and_publishes(
     report = (directory / "report.html").read_text()
     assert "Fixed: usable slots idle" in report
     assert "Post a message to Discord" in report
+    assert "Run again with these values" not in report + (directory / "notebook.ipynb").read_text()
+    asked = json.loads(next((tmp_path / "data" / "archive").glob(f"*/*/*/{other}/result.json")).read_text())
+    assert (asked["parameters"]["window_minutes"], asked["state"]) == (7, "succeeded")
+    assert asked["asked_by"].startswith("person:")
     (message,) = channel.heard
     assert f"runbook jupyter {run_id}" in json.dumps(message)
     assert "revision 2" in json.dumps(message)
 
 
+def run_again_with_other_values(page: Page, picture: Callable[[Page, str], None]) -> str:
+    """By keyboard, from the form at the top, in the dark theme and back in the light one; the id of the new run."""
+    form = page.locator(".rb-form")
+    page.locator(".jp-Notebook .jp-Cell").last.click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Home")
+    expect(form).to_be_visible(timeout=30_000)
+    form.scroll_into_view_if_needed()
+    picture(page, "form-dark")
+    assert page.evaluate(CONTRASTS_IN_FORM) == []
+    theme(page, "JupyterLab Light")
+    form.scroll_into_view_if_needed()
+    picture(page, "form")
+    assert page.evaluate(CONTRASTS_IN_FORM) == []
+
+    window = form.get_by_label("window_minutes", exact=True)
+    expect(window).to_have_value("30")
+    window.fill("many")
+    window.press("Tab")
+    expect(form.get_by_role("alert").first).to_contain_text("expected int in 1..1440, got 'many'", timeout=30_000)
+    again = form.get_by_role("button", name="Run again with these values")
+    again.click()
+    expect(form.get_by_role("alert").last).to_contain_text("see beside its field", timeout=30_000)
+    form.scroll_into_view_if_needed()
+    picture(page, "form-refused")
+
+    window.fill("7")
+    window.press("Tab")
+    expect(form.get_by_role("alert")).to_have_count(0, timeout=30_000)
+    again.press("Space")
+    way = form.get_by_role("link", name="Open its notebook")
+    expect(way).to_be_visible(timeout=120_000)
+    form.scroll_into_view_if_needed()
+    picture(page, "form-ran")
+    run_id = str(way.get_attribute("href")).split("/")[3]
+    way.click()
+    expect(page.get_by_text("window_minutes = 7").first).to_be_visible(timeout=60_000)
+    picture(page, "form-opened")
+    return run_id
+
+
+CONTRASTS_IN_FORM = CONTRASTS.replace("document.body,", "document.querySelector('.rb-form'),")
 CONTRASTS_IN_CARDS = CONTRASTS.replace(
     "document.body,", "document.querySelector('.rb-card').closest('.jp-OutputArea'),"
 )
 
 
-def dark(page: Page) -> None:
-    """Switch to JupyterLab's dark theme."""
+def theme(page: Page, name: str) -> None:
+    """Switch to one of JupyterLab's own themes."""
     page.get_by_text("Settings", exact=True).first.click()
     page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Theme$")).hover()
-    page.get_by_text("JupyterLab Dark", exact=True).click()
-    page.locator("body[data-jp-theme-light=false]").wait_for(state="attached", timeout=30_000)
+    page.get_by_text(name, exact=True).click()
+    light = str(name != "JupyterLab Dark").lower()
+    page.locator(f"body[data-jp-theme-light={light}]").wait_for(state="attached", timeout=30_000)
 
 
 def in_a_new_cell(page: Page, code: str) -> None:
@@ -223,7 +274,9 @@ def publish(page: Page) -> None:
     page.keyboard.press("Control+s")
 
 
-def test_nothing_that_acts_reaches_a_kernel(chromium: Browser, environment: dict[str, str], tmp_path: Path) -> None:
+def test_nothing_that_acts_reaches_a_kernel_and_who_waits_for_hosts_sees_how_far_they_are(
+    chromium: Browser, environment: dict[str, str], tmp_path: Path, picture: Callable[[Page, str], None]
+) -> None:
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     cell: dict[str, Any] = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": None}
@@ -235,15 +288,23 @@ def test_nothing_that_acts_reaches_a_kernel(chromium: Browser, environment: dict
         " run.settings.postgres.dsn is not None)"
     )
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    content = {"cells": [cell | {"source": look}], "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 5}
+    fan = "run.hosts.script('waited', 'sleep 4').state"
+    cells = [cell | {"source": look}, cell | {"source": fan, "id": "b"}]
+    content = {"cells": cells, "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 5}
     (notebooks / "look.ipynb").write_text(json.dumps(content))
-    with jupyter(environment | {"RUNBOOK_NOTEBOOKS": str(notebooks)}, tmp_path) as url:
+    own = {"RUNBOOK_NOTEBOOKS": str(notebooks), "RUNBOOK_WORKERS__HOSTS": json.dumps(["local", "-", "--"])}
+    with jupyter(environment | own, tmp_path) as url:
         page = opened(chromium, url.replace("/lab?", "/lab/tree/look.ipynb?"))
         page.locator(".jp-Notebook .jp-Cell").first.click()
         page.keyboard.press("Shift+Enter")
         output = page.locator(".jp-OutputArea-output", has_text="seen")
         expect(output).to_contain_text("None True", timeout=60_000)
         names = output.inner_text()
+        page.keyboard.press("Shift+Enter")
+        expect(page.locator(".rb-progress")).to_have_text("hosts 2 of 3 answered", timeout=30_000)
+        picture(page, "hosts")
+        expect(page.locator(".jp-OutputArea-output", has_text="partial")).to_be_visible(timeout=30_000)
+        expect(page.locator(".rb-progress")).to_have_text("")
         page.close()
     assert "ACTION" not in names
     assert "DISCORD" not in names

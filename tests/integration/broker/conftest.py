@@ -17,6 +17,8 @@ from runbook.broker import desk as desk_module
 from runbook.broker import server as server_module
 from runbook.broker.server import Listening, listening
 from runbook.broker_client import BrokerClient
+from runbook.store import open_store
+from runbook.store.rows import RunRow
 from tests.integration.actions.desk import Desk
 from tests.integration.actions.test_steps import Lamp
 from tests.integration.store.servers import data, database, postgres
@@ -70,6 +72,18 @@ def signatures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 Serving = Callable[[], Any]
+
+
+def indexed(database: str, query: str, *known: dict[str, Any]) -> list[RunRow]:
+    """What the store finds once it knows these results too; nothing is taken up from the archive."""
+
+    async def use() -> list[RunRow]:
+        async with open_store(settings_module.from_plain({"store": {"url": database}})) as store:
+            for result in known:
+                await store.runs.record(result)
+            return await store.runs.search(query)
+
+    return asyncio.run(use())
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from runbook.reporting.archive import FILES, Archive
 from runbook.reporting.fragment import actions_html
 from runbook.result import RESULT_MIME
 from runbook.store.ids import new_run_id
-from tests.integration.broker.conftest import RUN, Serving, findings, run
+from tests.integration.broker.conftest import RUN, Serving, findings, indexed, run
 
 CANARY = "Canary-7f3a9b"
 STARTED = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
@@ -116,6 +116,22 @@ def test_it_is_the_owners_alone_and_stays_as_it_was_left(archived: Archive) -> N
     assert working_copy(RUN, archived).read_text() == text
 
 
+@pytest.mark.parametrize("state_was_saved", [False, True])
+def test_opened_again_it_has_the_static_form_of_what_was_live(archived: Archive, state_was_saved: bool) -> None:
+    path = working_copy(RUN, archived)
+    copy = nbformat.read(path, as_version=4)
+    live = {VIEW: {"model_id": "m"}, "text/html": "<p>run 1</p>", "text/plain": "run 1"}
+    copy.cells.append(new_code_cell("run", outputs=[new_output("display_data", live)]))
+    if state_was_saved:
+        copy.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    nbformat.write(copy, path)
+    NotebookNotary().sign(nbformat.read(path, as_version=4))
+    reopened = nbformat.read(working_copy(RUN, archived), as_version=4)
+    assert (VIEW in reopened.cells[-1].outputs[0].data) is state_was_saved
+    assert reopened.cells[-1].outputs[0].data["text/html"] == "<p>run 1</p>"
+    assert NotebookNotary().check_signature(reopened)
+
+
 @pytest.mark.parametrize("run_id", [new_run_id(), "nothing"], ids=["unknown", "nothing"])
 def test_a_run_that_is_not_archived_has_none(archived: Archive, run_id: str) -> None:
     with pytest.raises(NotFound, match="no run"):
@@ -168,6 +184,18 @@ def test_a_working_copy_becomes_a_new_revision_of_its_run_and_the_first_one_stay
     assert (result["outcome"], result["state"], result["revision"]["number"]) == ("diagnosed", "succeeded", 3)
     assert "<html" in (directory / "report.html").read_text()
     assert json.loads((directory / "result.2.json").read_text())["revision"]["number"] == 2
+
+
+def test_what_is_published_is_found_by_its_own_words(serving: Serving, archived: Archive, database: str) -> None:
+    first = json.loads((archived.path(RUN, STARTED) / "result.json").read_text())
+    first |= {"state": "succeeded", "outcome": "healthy", "verdict": []}
+    assert [row.id for row in indexed(database, "healthy", first)] == [RUN]
+    assert indexed(database, "dark confirmed OR P01") == []
+    path = working_copy(RUN, archived)
+    with serving(root=path.parent) as broker:
+        BrokerClient(str(broker.path), broker.token).publish(worked(path, run_id=new_run_id()))
+    assert [row.id for row in indexed(database, "dark OR P01")] == [RUN]
+    assert indexed(database, "healthy") == []
 
 
 def test_any_other_notebook_becomes_a_run_of_its_own(broker: Listening, client: BrokerClient, tmp_path: Path) -> None:

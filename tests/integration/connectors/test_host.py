@@ -253,6 +253,15 @@ def test_without_a_path_only_cgroups_with_a_limit_are_listed(tmp_path: Path) -> 
     assert host(cgroups=root).cgroup("/free").rows[0]["limit_bytes"] is None
 
 
+def test_in_version_1_a_quota_is_seen_without_a_cgroup_of_memory(tmp_path: Path) -> None:
+    only = {f"cpu/batch.slice/{name.rpartition('/')[2]}": text for name, text in V1.items() if name.startswith("cpu/")}
+    looked = host(cgroups=written(tmp_path, V1 | only))
+    found = {row["path"]: (row["cpu_quota_cores"], row["usage_bytes"]) for row in looked.cgroup().rows}
+    assert found == {"/web": (1.5, 1000), "/batch.slice": (1.5, None)}
+    (row,) = looked.cgroup("/batch.slice").rows
+    assert (row["cpu_throttled"], row["working_set_percent"], row["limit_bytes"]) == (4, None, None)
+
+
 def test_pressure_inside_a_cgroup_is_read_where_the_kernel_keeps_it(tmp_path: Path) -> None:
     pressure = "some avg10=9.00 avg60=0.00 avg300=0.00 total=1\nfull avg10=6.25 avg60=0.00 avg300=0.00 total=1\n"
     root = written(tmp_path, KINDS["v2"][0] | {"web/memory.pressure": pressure})

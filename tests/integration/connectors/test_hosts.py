@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import socket
 import threading
 import time
@@ -15,9 +14,10 @@ import pytest
 from runbook.connectors import hosts as hosts_module
 from runbook.connectors.base import Context
 from runbook.connectors.hosts import Hosts
+from runbook.progress import Progress
 from runbook.settings import Workers
 from tests.integration.connectors.sshd import Home, Sshd, keygen
-from tests.support import free_port, wait_until
+from tests.support import displayed, free_port, wait_until
 
 DISK = """
 printf 'filesystem\\tsize_kb\\tavailable_kb\\n'
@@ -55,8 +55,8 @@ def at_home(home: Home, servers: list[Sshd], monkeypatch: pytest.MonkeyPatch) ->
     home.trust(*servers)
 
 
-def hosts(*names: str, **settings: object) -> Hosts:
-    return Hosts(Context(), Workers(hosts=list(names)), **settings)  # type: ignore[arg-type]
+def hosts(*names: str, watched: bool = False) -> Hosts:
+    return Hosts(Context(progress=Progress(watched=watched)), Workers(hosts=list(names)))
 
 
 def test_disk_space_of_three_hosts_is_one_table_that_names_the_one_that_is_down(servers: list[Sshd]) -> None:
@@ -267,16 +267,14 @@ def test_no_more_hosts_are_asked_at_once_than_the_limit_allows(monkeypatch: pyte
     assert [row["host"] for row in reading.rows] == [f"u@worker-{n}" for n in range(12)]
 
 
-def test_a_bar_counts_the_hosts_that_have_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    import rich.console
-
-    written = io.StringIO()
-    console = rich.console.Console(file=written, force_terminal=True, width=80, color_system=None)
-    monkeypatch.setattr("rich.progress.get_console", lambda: console)
-    hosts("local", "-", progress=True).script("r", "echo x")
-    assert "2/2" in written.getvalue()
+def test_whoever_waits_sees_how_many_hosts_have_answered(servers: list[Sshd], monkeypatch: pytest.MonkeyPatch) -> None:
+    said = displayed(monkeypatch)
+    hosts("local", "-", servers[0].address, watched=True).script("r", "sleep 0.6")
+    assert "hosts 1 of 3 answered" in said
+    assert said[-1] == ""
 
 
-def test_without_a_person_there_is_no_bar(capfd: pytest.CaptureFixture[str]) -> None:
-    hosts("local", "-").script("r", "echo x")
-    assert capfd.readouterr() == ("", "")
+def test_without_a_person_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = displayed(monkeypatch)
+    hosts("local", "-").script("r", "sleep 0.5")
+    assert said == []

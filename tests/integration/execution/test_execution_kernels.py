@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 from runbook.execution import zygote_main
-from runbook.execution.kernel import Kernel, KernelFailed, python_spec
+from runbook.execution.kernel import Kernel, KernelFailed, private_directory, python_spec
 from runbook.execution.kernels import KernelPool
 from runbook.execution.provisioner import NAME, ZygoteProvisioner
 from runbook.execution.zygote import Zygote, ZygoteUnavailable
@@ -49,10 +50,10 @@ def zygote_of(pool: KernelPool) -> Zygote:
 
 @pytest.fixture
 def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KernelPool]:
-    """A pool of one, whose temporary files are all below ``tmp_path / 't'``."""
+    """A pool of one, whose temporary files are all below ``tmp_path / 't'``, and whose zygote others know."""
     (tmp_path / "t").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
-    with KernelPool(1) as kernels:
+    with KernelPool(1, nursery=private_directory()) as kernels:
         assert kernels.wait_ready(60), kernels.trouble
         yield kernels
 
@@ -151,8 +152,8 @@ def test_a_kernel_that_died_or_hangs_while_it_waited_is_not_handed_out(own_pool:
 def test_when_the_zygote_dies_the_next_run_gets_a_cold_kernel_that_says_why_and_the_pool_recovers(
     own_pool: KernelPool, bench: Bench
 ) -> None:
-    waiting = own_pool._ready[0].pid
-    os.kill(zygote_of(own_pool).pid, signal.SIGKILL)
+    waiting, first = own_pool._ready[0].pid, zygote_of(own_pool)
+    os.kill(first.pid, signal.SIGKILL)
     wait_until(lambda: not running(waiting), what="the zygote's kernels to end with it")
     with own_pool.lease() as kernel:
         assert not kernel.warm
@@ -161,6 +162,10 @@ def test_when_the_zygote_dies_the_next_run_gets_a_cold_kernel_that_says_why_and_
     wait_until(lambda: own_pool.ready == 1, seconds=60, what="a new zygote")
     with own_pool.lease() as kernel:
         assert kernel.warm
+    # Others, who were told once where it listens, find the new one there.
+    assert zygote_of(own_pool).pid != first.pid
+    assert zygote_of(own_pool).socket == first.socket
+    assert stat.S_ISSOCK(first.socket.stat().st_mode)
 
 
 def test_a_zygote_that_cannot_start_means_cold_kernels(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:

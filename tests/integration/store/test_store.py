@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from runbook import settings as settings_module
+from runbook.dispatch.reports import search
 from runbook.errors import StoreError
+from runbook.reporting.archive import FILES, open_archive
 from runbook.settings import Settings
 from runbook.store import open_store
 from runbook.store.ids import RUN_ID, new_run_id
+from runbook.store.rows import RunRow
 from tests.integration.dispatch.tiny import document
 from tests.support import free_port
 
@@ -97,6 +103,67 @@ def test_reports_are_found_by_their_words(settings: Settings, query: str, found:
             return [row.id for row in await store.runs.search(query)]
 
     assert (asyncio.run(use()) == [run_id]) is found
+
+
+def revised(run_id: str, number: int, impact: str) -> dict[str, Any]:
+    """A revision of a run's report, as somebody published it."""
+    return document(run_id) | {
+        "impact": impact, "outcome": "undetermined", "finished_at": "2026-11-24T09:00:00+00:00",
+        "report": {"html": f"revision {number}"}, "revision": {"number": number, "by": "person:ada"},
+    }  # fmt: skip
+
+
+async def recorded(settings: Settings, *results: dict[str, Any], query: str) -> list[RunRow]:
+    async with open_store(settings) as store:
+        for result in results:
+            await store.runs.record(result)
+        return await store.runs.search(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"), [("overheated", True), ("undetermined", True), ("ada", True), ("refused", False)]
+)
+def test_a_revision_is_found_by_its_own_words(settings: Settings, query: str, found: bool) -> None:
+    run_id = new_run_id()
+    newest = revised(run_id, 2, "the pooler overheated")
+    rows = asyncio.run(recorded(settings, document(run_id), newest, query=query))
+    assert [(row.outcome, row.report) for row in rows] == [("undetermined", "revision 2")] * found
+
+
+def test_a_revision_changes_neither_when_a_run_was_nor_what_came_before_it(settings: Settings) -> None:
+    run_id = new_run_id()
+    third, second = revised(run_id, 3, "the pooler overheated"), revised(run_id, 2, "nobody knows")
+    (row,) = asyncio.run(recorded(settings, document(run_id), third, second, document(run_id), query=""))
+    assert row.finished_at is not None
+    assert row.finished_at.isoformat() == "2026-11-23T07:00:01+00:00"
+    assert (row.report, row.summary["impact"]) == ("revision 3", "the pooler overheated")
+
+
+def test_a_run_that_is_not_over_is_not_written_over(settings: Settings, database: str) -> None:
+    run_id = new_run_id()
+    asyncio.run(recorded(settings, document(run_id), query=""))
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE runbook.runs SET state = 'running', finished_at = NULL")
+    asyncio.run(recorded(settings, revised(run_id, 2, "too early"), query=""))
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT state, report FROM runbook.runs").fetchone() == ("running", "report.html")
+
+
+def test_what_was_published_without_a_store_is_taken_up_by_whoever_looks(settings: Settings) -> None:
+    run_id, archive = new_run_id(), open_archive(settings)
+    first, second = document(run_id), revised(run_id, 2, "the pooler overheated")
+    started = datetime.fromisoformat(first["started_at"])
+
+    def archived(**results: dict[str, Any]) -> None:
+        named = {name.replace("_", "."): json.dumps(result).encode() for name, result in results.items()}
+        archive.write(run_id, started, dict.fromkeys(FILES, b"") | named)
+
+    archived(result_json=first)
+    assert [found["run_id"] for found in search(settings, "refused")] == [run_id]
+    assert search(settings, "overheated") == []
+    archived(result_1_json=first, result_json=second)
+    assert [found["run_id"] for found in search(settings, "overheated")] == [run_id]
+    assert search(settings, "refused") == []
 
 
 def test_run_ids_sort_by_time_and_may_stand_in_a_path() -> None:

@@ -667,3 +667,23 @@ def test_a_failed_reading_never_raises_a_cause(name: str, lost: set[str], state:
 def test_the_same_readings_give_the_same_findings() -> None:
     for readings in COMPLETE.values():
         assert json.dumps(diagnose(readings, {}).as_dict()) == json.dumps(diagnose(readings, {}).as_dict())
+
+
+def test_whose_quota_is_used_up_has_to_be_known() -> None:
+    nested, neighbour = throttled(), throttled()
+    for service, path in ((nested, "/app.slice/web"), (neighbour, "/batch.slice")):
+        more = {"host": "w1", "path": path, "cpu_quota_cores": 1.0, "cpu_periods": 100, "cpu_throttled": 0}
+        service.cgroups = tuple([*rows, more] for rows in service.cgroups)
+    assert [findings(service).verdict[0].tier for service in (throttled(), nested, neighbour)] == [
+        "confirmed", "confirmed", "probable",
+    ]  # fmt: skip
+    assert findings(neighbour).verdict[0].cause == "L16"
+
+
+def test_who_waits_for_a_quota_is_no_pressure_of_the_host() -> None:
+    idle = throttled()
+    idle.pressure = {("cpu", "some"): 78.0}
+    assert findings(idle).verdict[0].cause == "L16"
+    assert "L04" not in found(findings(idle))
+    idle.cgroups = ()
+    assert "L04" in found(findings(idle))

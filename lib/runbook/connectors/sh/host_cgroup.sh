@@ -1,7 +1,8 @@
 # host_cgroup CGROUPS [PATH]
 # Memory, CPU and process numbers of the cgroup PATH under the mount CGROUPS; without PATH of every cgroup that has a
-# limit of memory or a quota of processor time, or has been short of memory. The version is that of the hierarchy that holds the memory controller: a
-# mount of version 2 may lack it.
+# limit of memory or a quota of processor time, or has been short of memory. The version is that of the hierarchy that
+# holds the memory controller: a mount of version 2 may lack it. In version 1 each controller has a hierarchy of its own,
+# and a cgroup with a quota need not be in that of memory.
 host_cgroup() {
   case "${2:-}" in *..*) echo "not the path of a cgroup: $2" >&2; return 2 ;; esac
   host_cgroup_version=1 host_cgroup_base=$1/memory
@@ -14,11 +15,14 @@ host_cgroup() {
   [ -d "$host_cgroup_base" ] || { echo "no memory controller of cgroups under $1" >&2; return 127; }
   given=${2:-}
   given=${given#"$1"}; given=${given#/}
-  [ -z "$given" ] || [ -d "$host_cgroup_base/$given" ] || { echo "no cgroup $2" >&2; return 2; }
+  [ -z "$given" ] || [ -d "$host_cgroup_base/$given" ] || [ -d "$1/cpu/$given" ] || { echo "no cgroup $2" >&2; return 2; }
   if [ -n "$given" ]; then
-    printf '%s\n' "$host_cgroup_base/$given"
+    printf './%s\n' "$given"
   else
-    find "$host_cgroup_base" -maxdepth 8 -type d 2>/dev/null | head -n 3000
+    for place in "$host_cgroup_base" "$1/cpu"; do
+      [ -d "$place" ] && (cd "$place" && find . -maxdepth 8 -type d 2>/dev/null | head -n 3000)
+      [ $host_cgroup_version = 1 ] || break
+    done | sort -u
   fi | ROOT=$1 BASE=$host_cgroup_base VERSION=$host_cgroup_version GIVEN=$given awk '
     function first(file,   line) { line = ""; if ((getline line < file) <= 0) line = ""; close(file); return line }
     function keyed(file, key,   line, word, found) {
@@ -53,8 +57,7 @@ host_cgroup() {
         "pressure_full_avg10"
     }
     {
-      dir = $0; path = substr(dir, length(base) + 1); if (path == "") path = "/"
-      here = path == "/" ? "" : path
+      here = substr($0, 2); path = here == "" ? "/" : here; dir = base here
       if (two) {
         usage = first(dir "/memory.current"); limit = first(dir "/memory.max")
         inactive = keyed(dir "/memory.stat", "inactive_file")
@@ -80,7 +83,7 @@ host_cgroup() {
       if (limit == "max" || limit + 0 >= 1e18) limit = "none"
       if (quota[1] == "max" || quota[1] == "-1") quota[1] = "none"
       if (most == "max") most = "none"
-      if (usage == "") next
+      if (usage == "" && !(quota[1] + 0 > 0)) next
       bounded = (limit != "none" && limit != "") || quota[1] + 0 > 0
       if (ENVIRON["GIVEN"] == "" && !bounded && !(kills > 0) && !(max > 0)) next
       printf "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t", ENVIRON["VERSION"], path, usage, limit, inactive, \

@@ -13,6 +13,9 @@ from runbook.diagnosis.disks.facts import SPACE, Claim, Facts
 from runbook.diagnosis.evidence import Bench
 from runbook.result import Evidence
 
+OF_HALF = "share of what is too much, or of half of what is in use,"
+"""What is there by right is held against at least half of what is in use: little too much is no fault of it."""
+
 
 def claim_gate(
     facts: Facts,

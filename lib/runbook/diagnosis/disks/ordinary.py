@@ -11,7 +11,7 @@ from typing import Any
 from runbook.diagnosis.disks.facts import BULK, Claim, Facts
 from runbook.diagnosis.disks.files import File
 from runbook.diagnosis.disks.filesystems import Key, number
-from runbook.diagnosis.disks.gates import claim_gate, where
+from runbook.diagnosis.disks.gates import OF_HALF, claim_gate, where
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK
@@ -172,8 +172,8 @@ def images(facts: Facts) -> Cause:
     return Cause(
         id="D10",
         name="images, journal or core dumps",
-        gate=claim_gate(facts, bench, "share of the filesystem that is images, journal and core dumps", claim,
-                        abnormal=False, known=whole, rests_on=("places", "large_files")),
+        gate=claim_gate(facts, bench, f"{OF_HALF} that is images, journal and core dumps", claim, abnormal=False,
+                        known=whole, rests_on=("places", "large_files")),
         clauses=(
             bench.fact("largest", "nothing else that was found there takes as much, or fills it",
                        claim is not None and claim.bytes > others, value=int(claim.bytes) if claim else None,

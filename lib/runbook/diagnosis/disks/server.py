@@ -11,7 +11,7 @@ from typing import Any
 from runbook.diagnosis.disks.database import dead_bytes
 from runbook.diagnosis.disks.facts import Claim, Facts
 from runbook.diagnosis.disks.filesystems import number
-from runbook.diagnosis.disks.gates import claim_gate, where
+from runbook.diagnosis.disks.gates import OF_HALF, claim_gate, where
 from runbook.diagnosis.disks.limits import MIB
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.verdict import Cause
@@ -141,7 +141,7 @@ def ordinary_wal(facts: Facts) -> Cause:
         id="D04",
         name="WAL as large as its settings allow",
         applicable=database.configured,
-        gate=claim_gate(facts, bench, "share of the filesystem that is WAL", claim if placed else None, abnormal=False,
+        gate=claim_gate(facts, bench, f"{OF_HALF} that is WAL", claim if placed else None, abnormal=False,
                         known=wal is not None and claim.key is not None, rests_on=("disk_wal", "database_files"),
                         reason=NOT_PLACED if wal is not None and claim.key is None else ""),
         clauses=(

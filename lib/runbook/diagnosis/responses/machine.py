@@ -29,10 +29,11 @@ def processors(facts: Facts) -> Cause:
     """L04: there is more work than processors.
 
     Gate: twice as many threads are runnable as there are cores, or work waits for a processor for a fifth of the time
-    (PSI). Clauses: every route is slow (refutes otherwise); where there is pressure information, it says so too.
+    (PSI). Clauses: every route is slow (refutes otherwise); where there is pressure information, it says so too. Where
+    a cgroup has used its quota up, those who wait for it are counted as pressure: then only the queue tells.
     """
     bench, systems = Bench("L04", facts.readings), facts.systems
-    queue, pressure = systems.run_queue, systems.pressure("cpu")
+    queue, pressure = systems.run_queue, None if _waits_for_quota(facts) else systems.pressure("cpu")
     a_core = round(queue[0] / queue[1], 2) if queue is not None else None
     saturated = (a_core is not None and a_core >= RUN_QUEUE) or (
         pressure is not None and pressure >= facts.limits.cpu_pressure_percent
@@ -58,14 +59,20 @@ def processors(facts: Facts) -> Cause:
     )  # fmt: skip
 
 
+def _waits_for_quota(facts: Facts) -> bool:
+    throttled = facts.systems.throttled
+    return throttled is not None and throttled[0] >= facts.limits.throttled_share
+
+
 def quota(facts: Facts) -> Cause:
     """L16: a cgroup's quota of processor time is used up, while the host has room.
 
     Gate: in a twentieth of its periods, between two looks, the quota was used up. Clauses: every route is slow (refutes
-    otherwise); the host itself is not saturated (neutral otherwise).
+    otherwise); no other cgroup of that host has a quota (unknown otherwise: it may be a neighbour's that is used up);
+    the host itself is not saturated (neutral otherwise).
     """
     bench, systems = Bench("L16", facts.readings), facts.systems
-    found, queue = systems.throttled, systems.run_queue
+    found, queue, others = systems.throttled, systems.run_queue, systems.other_quotas
     share, row = found if found is not None else (0.0 if systems.quotas_known else None, {})
     return Cause(
         id="L16",
@@ -75,6 +82,10 @@ def quota(facts: Facts) -> Cause:
                         at_least=facts.limits.throttled_share, rests_on=(CGROUP,)),
         clauses=(
             everywhere(bench, facts),
+            bench.fact("own", "no other cgroup of the host has a quota", None if others or found is None else True,
+                       rests_on=(CGROUP,),
+                       reason=f"{len(others)} more have one, and whose the application is, is not known" if others
+                       else ""),
             bench.fact("room", "the host itself has processors left",
                        None if queue is None else queue[0] < RUN_QUEUE * queue[1], rests_on=(LOAD,), weight=WEAK),
         ),

@@ -278,6 +278,22 @@ class Systems:
         return max(found, key=lambda f: (f[0], str(f[1].get("path"))), default=None)
 
     @cached_property
+    def other_quotas(self) -> list[str]:
+        """Cgroups with a quota on the host of the throttled one, those above and below it apart: whose is it?"""
+        if self.throttled is None:
+            return []
+        host, path = self.throttled[1].get("host"), str(self.throttled[1].get("path"))
+        last = [s.rows for s in self.readings.series(CGROUP) if s.known][-1]
+        limited = [r for r in last if r.get("host") == host and r.get("cpu_quota_cores") is not None]
+        others = (str(r.get("path")) for r in limited)
+        return sorted(other for other in others if not _one_above_the_other(other, path))
+
+    @cached_property
     def quotas_known(self) -> bool:
         """Whether cgroups were looked at twice."""
         return sum(s.known for s in self.readings.series(CGROUP)) >= 2
+
+
+def _one_above_the_other(one: str, other: str) -> bool:
+    first, second = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
+    return first.startswith(second) or second.startswith(first)

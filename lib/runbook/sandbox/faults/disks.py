@@ -12,8 +12,10 @@ import secrets
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runbook.embedded import FAST, EmbeddedPostgres
 from runbook.errors import SandboxError
@@ -23,12 +25,16 @@ from runbook.sandbox.faults.scene import Scene
 from runbook.sandbox.redis_server import RedisServer
 from runbook.sandbox.writers import MODULE
 
+if TYPE_CHECKING:
+    import psycopg
+
 RUNBOOK = "high_disk_usage"
 #: A disk counts as short when it is full, whatever the machine's own is; what fills it within hours counts as soon.
 QUICK = {"threshold_percent": 99.5, "critical_hours": 10, "runaway_gb_per_hour": 10000}
 MOUNTS = (machine.mounts,)
 MIB = 1024 * 1024
 _MOST = 600 * MIB
+_SEGMENT = "SELECT pg_logical_emit_message(false, 'sandbox', 'x'), pg_switch_wal()"
 _numbers = itertools.count(1)
 
 
@@ -58,26 +64,39 @@ def inactive_slot(scene: Scene, *, slot: str = "standby_b") -> None:
 @fault("D03", "the archiver fails", scaled=QUICK)
 def archiver_fails(scene: Scene) -> None:
     """A server whose archive_command always fails; segments wait for it. It is a server of its own."""
-    place, password = scene.sandbox.directory / "archiving", secrets.token_urlsafe()
-    settings = {**FAST, "archive_mode": "on", "archive_command": "false", "max_connections": "10"}
-    server = EmbeddedPostgres(place, settings=settings, owned=True)
-    scene.undo(lambda: server.remove() if place.exists() else None)
-    server.start()
-    import psycopg
-
-    with psycopg.connect(server.dsn(database="postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE ROLE monitor LOGIN PASSWORD '{password}' IN ROLE pg_monitor")
+    place = scene.sandbox.directory / "archiving"
+    with _own_server(scene, place, archive_mode="on", archive_command="false") as admin:
         for _ in range(3):
-            admin.execute("SELECT pg_logical_emit_message(false, 'sandbox', 'x'), pg_switch_wal()")
+            admin.execute(_SEGMENT)
 
         def failed() -> Any:
             row = admin.execute("SELECT last_failed_wal FROM pg_stat_archiver WHERE failed_count > 0").fetchone()
             return row[0] if row else None
 
         segment = scene.wait_until(failed, "the archiver to fail")
-    dsn = server.dsn(user="monitor", database="postgres", password=password)
-    scene.settings.setdefault("postgres", {})["dsn"] = dsn
     scene.name("D03", segment)
+
+
+@fault("D04", "a disk too small for ordinary WAL", scaled=QUICK, needs=MOUNTS)
+def ordinary_wal(scene: Scene, *, megabytes: int = 192) -> None:
+    """A server of its own on a disk that has no room for the WAL which its own settings allow."""
+    place = _filesystem(scene, f"size={megabytes + 64}m")
+    size = f"{megabytes}MB"
+    with _own_server(scene, place / "ordinary", max_wal_size=size, min_wal_size=size) as admin:
+
+        def settled() -> bool:
+            """Segments are used anew once there are as many as the settings allow."""
+            admin.execute(_SEGMENT)
+            row = admin.execute("SELECT sum(size) FROM pg_ls_waldir()").fetchone()
+            return row is not None and row[0] > 0.9 * megabytes * MIB
+
+        scene.wait_until(settled, "the WAL to be as large as it may be")
+        # The segment that is written next has to be there: for another one there will be no room.
+        admin.execute("SELECT pg_logical_emit_message(true, 'sandbox', 'x')")
+        admin.execute("CHECKPOINT")
+    room = os.statvfs(place)
+    _fill(place / "catalogue.bin", int(room.f_bavail - 0.003 * room.f_blocks) * room.f_frsize)
+    scene.name("D04", place)
 
 
 @fault("D05", "a query spills", scaled=QUICK)
@@ -228,6 +247,22 @@ def full_image(scene: Scene) -> None:
 
 
 # -- what they share ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _own_server(scene: Scene, place: Path, **settings: str) -> Iterator[psycopg.Connection]:
+    """A server beside the patient, with these settings; the diagnosis looks at it. Its administrator's connection."""
+    import psycopg
+
+    password = secrets.token_urlsafe()
+    server = EmbeddedPostgres(place, settings={**FAST, **settings, "max_connections": "10"}, owned=True)
+    scene.undo(lambda: server.remove() if place.exists() else None)
+    server.start()
+    with psycopg.connect(server.dsn(database="postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE monitor LOGIN PASSWORD '{password}' IN ROLE pg_monitor".encode())
+        yield admin
+    dsn = server.dsn(user="monitor", database="postgres", password=password)
+    scene.settings.setdefault("postgres", {})["dsn"] = dsn
 
 
 def _filling(scene: Scene, at_least: float) -> float:

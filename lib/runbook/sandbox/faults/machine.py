@@ -49,6 +49,19 @@ def memory_cgroups() -> str | None:
 
 
 @cache
+def quotas() -> str | None:
+    """A cgroup of one's own, with a quota of processor time."""
+    if lacking := root():
+        return f"{lacking}, to make a cgroup with a quota"
+    try:
+        made = cgroups.make_with_quota(0.5, 0.1)
+    except SandboxError as error:
+        return f"needs a cgroup of its own with a quota: {error.message}"
+    made.remove()
+    return None
+
+
+@cache
 def loops() -> str | None:
     """An image file mounted as a filesystem."""
     if lacking := mounts():

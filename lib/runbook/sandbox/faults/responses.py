@@ -5,15 +5,17 @@ How slow they make them follows the threshold in force, so that each is a fault 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from runbook.sandbox import patient
+from runbook.sandbox import cgroups, hogs, patient
 from runbook.sandbox.application.instance import WORK_SECONDS
 from runbook.sandbox.application.stage import CLIENTS, NEXT_RELEASE, REQUESTS_PER_SECOND
 from runbook.sandbox.application.traffic import MIX
+from runbook.sandbox.faults import machine
 from runbook.sandbox.faults.registry import fault, handicap
 from runbook.sandbox.faults.scene import Scene
 
@@ -222,6 +224,20 @@ def slower_release(scene: Scene, *, instances: tuple[str, ...] = ("web-3", "web-
     )
     production.fill_window()
     scene.name("L15", NEXT_RELEASE)
+
+
+@fault("L16", "a cgroup's quota of processor time used up", scaled=QUICK, needs=(machine.quotas,))
+def quota_used_up(scene: Scene, *, cores: float = 0.3) -> None:
+    """A batch in the application's own cgroup uses up what both may have: then both stand still for a while."""
+    scene.production.change()
+    group = cgroups.make_with_quota(cores, min(1.0, _seconds(scene, 4)))
+    scene.undo(group.remove)
+    for _ in range(os.cpu_count() or 1):
+        scene.child(hogs.MODULE, {"act": "burn", "join": str(group.directory / "cgroup.procs")})
+    scene.undo(group.borrow(scene.sandbox.status()["application"]["pid"]))
+    scene.wait_until(lambda: group.throttled > 1, "the quota to be used up")
+    scene.production.fill_window()
+    scene.name("L16", group.path)
 
 
 @fault("L17", "dead rows kept by an old snapshot", scaled=QUICK)

@@ -70,11 +70,11 @@ def not_videos(scene: Scene, *, creator: str = "creator-7") -> None:
 
 
 @fault("V10", "webhooks lost", scaled=QUICK)
-def webhooks_lost(scene: Scene) -> None:
+def webhooks_lost(scene: Scene, *, rows: int = _FAILED) -> None:
     """Mux is done with the videos, and what would tell the application so never arrives. The rows are set back."""
     scene.production.vendor("mux", webhooks=False, transcode_seconds=0.1)
     scene.production.uploads()
-    scene.production.rows("PROCESSING", _FAILED)
+    scene.production.rows("PROCESSING", rows)
     scene.production.stop_uploads()
     scene.production.age_uploads()
 

@@ -1,4 +1,4 @@
-"""A memory cgroup of the sandbox's own, and processes that use memory up in it, on the real kernel."""
+"""Cgroups of the sandbox's own, and processes that use memory or processors up in them, on the real kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runbook.sandbox import cgroups, hogs, processes
 from runbook.sandbox.cgroups import MemoryCgroup
 from runbook.sandbox.faults import machine
 from runbook.settings import Workers
-from tests.support import missing
+from tests.support import missing, wait_until
 
 MB = 2**20
 
@@ -92,6 +92,26 @@ def test_it_is_gone_afterwards_and_not_while_something_runs_in_it() -> None:
     made.remove()
     assert not made.directory.exists()
     made.remove()
+
+
+def test_a_quota_that_is_used_up_is_counted_and_who_was_borrowed_goes_back() -> None:
+    if lacking := machine.quotas():
+        missing(f"a cgroup with a quota ({lacking})")
+    made = cgroups.make_with_quota(0.1, 0.1)
+    borrowed = processes.spawn(hogs.MODULE, {"act": "burn"})
+    try:
+        before = Path(f"/proc/{borrowed.pid}/cgroup").read_text(encoding="utf-8")
+        give_back = made.borrow(borrowed.pid)
+        assert made.pids == [borrowed.pid]
+        wait_until(lambda: made.throttled > 2, seconds=30)
+        (row,) = (row for row in host().cgroup().rows if row["path"] == made.path)
+        assert row["cpu_quota_cores"] == pytest.approx(0.1)
+        assert row["cpu_periods"] >= row["cpu_throttled"] > 2
+        give_back()
+        assert (made.pids, Path(f"/proc/{borrowed.pid}/cgroup").read_text(encoding="utf-8")) == ([], before)
+    finally:
+        borrowed.end()
+        made.remove()
 
 
 def test_what_cannot_be_made_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ def service_of_four(sandbox: Sandbox) -> Iterator[Sections]:
     """An ECS service that is to be four, and may be two to twelve."""
     from moto.server import ThreadedMotoServer
 
+    # It would tell of each request on standard error.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:

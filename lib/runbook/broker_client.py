@@ -91,6 +91,10 @@ class BrokerClient:
         """Run a runbook with these values, headless; ``{run_id, said, lead, error, notebook}``."""
         return self._ask("POST", "/again", {"runbook": runbook, "parameters": parameters}, seconds=_LONG_SECONDS)
 
+    def open(self, run_id: str) -> str:
+        """Make the working copy of an archived run, or find it; its path below what JupyterLab shows."""
+        return str(self._ask("POST", f"/runs/{quote(run_id, safe='')}/open", {})["notebook"])
+
     def _step(self, action: str, step: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return self._ask("POST", f"/actions/{quote(action, safe='')}/{step}", body or {}, seconds=_LONG_SECONDS)
 

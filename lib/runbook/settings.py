@@ -167,6 +167,11 @@ class Discord(_Section):
     mention: str = ""
 
 
+class Jupyter(_Section):
+    #: Where ``runbook jupyter`` listens, for whoever follows a link in a message or on a page; empty = no such links.
+    url: str = "http://127.0.0.1:8341"
+
+
 class PagerDuty(_Section):
     base_url: str = "https://api.pagerduty.com"
     routing_key: Secret = None
@@ -264,6 +269,7 @@ class Settings(BaseSettings):
     cloudflare: Cloudflare = Cloudflare()
     status_pages: dict[str, str] = {}
     discord: Discord = Discord()
+    jupyter: Jupyter = Jupyter()
     pagerduty: PagerDuty = PagerDuty()
     prometheus: Endpoint = Endpoint()
     alertmanager: Endpoint = Endpoint()

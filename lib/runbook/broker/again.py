@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runbook.broker.working_copy import working_copy
+from runbook.broker.working_copy import seen_from, working_copy
 from runbook.execution.execute import RunRequest, execute
 from runbook.reporting.page import page
 from runbook.store.ids import new_run_id
@@ -55,12 +55,11 @@ def told(result: Mapping[str, Any], archive: Archive, root: Path) -> dict[str, s
         The directory that JupyterLab shows; ``notebook`` is relative to it, and empty where that cannot reach it.
     """
     findings, error = page(result), result.get("error") or {}
-    copy = working_copy(str(result["run_id"]), archive).resolve()
-    within = copy.is_relative_to(root.resolve())
+    copy = working_copy(str(result["run_id"]), archive)
     return {
         "run_id": str(result["run_id"]),
         "said": findings.headline,
         "lead": findings.lead,
         "error": f"the run {result['state']}: {error.get('message', '')}" if result["state"] != "succeeded" else "",
-        "notebook": copy.relative_to(root.resolve()).as_posix() if within else "",
+        "notebook": seen_from(root, copy),
     }

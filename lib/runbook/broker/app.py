@@ -65,6 +65,10 @@ def _routes(app: FastAPI, desk: Desk) -> None:
     async def order(wish: Wish) -> dict[str, Any]:
         return await desk.order(wish)
 
+    @app.post("/runs/{run_id}/open")
+    async def open_run(run_id: str) -> dict[str, Any]:
+        return await desk.open(run_id)
+
     @app.post("/publish")
     async def publish(worked: Worked) -> dict[str, Any]:
         return await desk.publish(worked)

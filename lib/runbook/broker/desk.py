@@ -21,6 +21,7 @@ from runbook.actions.plan import Order, Refused, orders
 from runbook.broker.again import Wanted, run_again
 from runbook.broker.again import told as told_of_run
 from runbook.broker.publish import RunId, Worked, first_of, publish
+from runbook.broker.working_copy import seen_from, working_copy
 from runbook.errors import NotFound, StoreError
 from runbook.store.ids import RUN_ID
 
@@ -205,6 +206,20 @@ class Desk:
         return await publish(
             worked, self.settings, self._archive, actor=self.actor, became=became, record=self._recorded
         )
+
+    async def open(self, run_id: str) -> dict[str, Any]:
+        """The working copy of an archived run, made when there is none yet; where JupyterLab finds it.
+
+        Raises
+        ------
+        NotFound
+            The archive has no such run, or JupyterLab shows another directory.
+        """
+        copy = await asyncio.to_thread(working_copy, run_id, self._archive)
+        seen = seen_from(self._root, copy)
+        if not seen:
+            raise NotFound(f"JupyterLab shows {self._root}, and the copy lies elsewhere", remedy=f"Open {copy}")
+        return {"notebook": seen}
 
     async def again(self, wanted: Wanted) -> dict[str, Any]:
         """Run a runbook with these values, headless; what came of it, and where its notebook is."""

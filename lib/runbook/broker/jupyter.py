@@ -12,16 +12,18 @@ import socket
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from runbook import catalog
 from runbook.broker.lab import Lab
 from runbook.broker.server import listening
-from runbook.broker.working_copy import working_copy
+from runbook.broker.working_copy import WORK, working_copy
 from runbook.errors import ConfigurationError
 from runbook.execution.kernel import private_directory
 from runbook.execution.kernels import KernelPool
 from runbook.execution.zygote_main import SOCKET_NAME
 from runbook.reporting.archive import open_archive
+from runbook.settings import data_dir
 
 if TYPE_CHECKING:
     from runbook.settings import Settings
@@ -33,6 +35,8 @@ AS_ROOT = (
 )
 """What root adds."""
 
+RUNBOOKS = "runbooks"
+"""How JupyterLab shows the directory of the runbooks."""
 _PR_SET_DUMPABLE = 4
 
 Say = Callable[[str], None]
@@ -47,13 +51,12 @@ def jupyter(settings: Settings, run_id: str = "", *, port: int = 0, browser: boo
         There is no such run, or JupyterLab does not start.
     """
     notebook = working_copy(run_id, open_archive(settings)) if run_id else None
-    # All working copies are below one root: a run that is made from here opens beside this one.
-    root = notebook.parents[1] if notebook is not None else _notebooks()
+    root = _root()
     _keep_to_itself()
     if os.geteuid() == 0:
         say(AS_ROOT)
-    name = notebook.relative_to(root).as_posix() if notebook is not None else ""
-    asyncio.run(_beside(settings, root, name, port, browser, say))
+    name = notebook.relative_to(root).as_posix() if notebook is not None else RUNBOOKS
+    asyncio.run(_beside(settings, root, name, port or _agreed_port(settings), browser, say))
 
 
 def _keep_to_itself() -> None:
@@ -61,11 +64,32 @@ def _keep_to_itself() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 
-def _notebooks() -> Path:
+def _root() -> Path:
+    """What JupyterLab shows: the working copies of all runs, and among them a link to the runbooks.
+
+    One root, so that a run which is begun here, or to which a message leads, opens beside what is open.
+    """
     found = catalog.directories()
     if not found:
         raise ConfigurationError("there are no notebooks", remedy="Name their directory in RUNBOOK_NOTEBOOKS")
-    return found[0]
+    root = data_dir() / WORK
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    link = root / RUNBOOKS
+    if not link.is_symlink() or link.readlink() != found[0].resolve():
+        link.unlink(missing_ok=True)
+        link.symlink_to(found[0].resolve())
+    return root
+
+
+def _agreed_port(settings: Settings) -> int:
+    """The port to which links lead, if they lead to this machine and it is free; else 0."""
+    where = urlsplit(settings.jupyter.url)
+    if where.hostname not in ("127.0.0.1", "localhost") or not where.port:
+        return 0
+    with socket.socket() as tried, contextlib.suppress(OSError):
+        tried.bind(("127.0.0.1", where.port))
+        return where.port
+    return 0
 
 
 async def _beside(settings: Settings, root: Path, name: str, port: int, browser: bool, say: Say) -> None:

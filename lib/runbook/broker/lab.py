@@ -144,7 +144,9 @@ class Lab:
 
     def _configure(self, zygote: Path) -> None:
         config, spec = self.scratch / "config", self.scratch / "share" / "kernels" / "python3"
-        _write(config / "jupyter_server_config.json", {"IdentityProvider": {"token": self.token}})
+        served = {"jpserver_extensions": {"runbook.broker.opener": True}}
+        _write(config / "jupyter_server_config.json",
+               {"IdentityProvider": {"token": self.token}, "ServerApp": served})  # fmt: skip
         overrides = {
             "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": AUTOSAVE_SECONDS},
             "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},

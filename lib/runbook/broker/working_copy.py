@@ -30,6 +30,12 @@ def directory(run_id: str) -> Path:
     return data_dir() / WORK / run_id
 
 
+def seen_from(root: Path, notebook: Path) -> str:
+    """The path of a working copy below the directory that JupyterLab shows; empty where it cannot reach it."""
+    below = notebook.resolve()
+    return below.relative_to(root.resolve()).as_posix() if below.is_relative_to(root.resolve()) else ""
+
+
 def run_of(notebook: Path) -> str:
     """The run that a notebook is the working copy of; empty when it is none."""
     try:

@@ -21,6 +21,12 @@ def report_url(result: Mapping[str, Any], settings: Settings) -> str:
     return f"{public_url(settings)}/reports/{result['run_id']}"
 
 
+def jupyter_url(run_id: str, settings: Settings) -> str:
+    """The link that opens a run in the JupyterLab of whoever follows it; empty where there is no such link."""
+    base = settings.jupyter.url.rstrip("/")
+    return f"{base}/runbook/runs/{run_id}" if base.startswith(("http://", "https://")) else ""
+
+
 def public_url(settings: Settings) -> str:
     """The base of links to the service."""
     server = settings.server
@@ -43,7 +49,10 @@ async def say(text: str, settings: Settings, service: str = "") -> None:
 async def announce(result: Mapping[str, Any], settings: Settings) -> discord.Posted | None:
     """Send the run's message, or log it as it would be sent; returns ``None`` in the latter case."""
     settings = settings.for_service(str((result.get("parameters") or {}).get("service", "")))
-    body = discord.message(result, report_url(result, settings), settings.discord.mention)
+    body = discord.message(
+        result, report_url(result, settings), settings.discord.mention,
+        jupyter_url=jupyter_url(str(result["run_id"]), settings),
+    )  # fmt: skip
     webhook = settings.discord.webhook_url
     if webhook is None:
         log.info("message not sent: no discord.webhook_url", run_id=result["run_id"], message=list(discord.shown(body)))

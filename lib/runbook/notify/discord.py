@@ -45,7 +45,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 """What may stand in a command to copy."""
 
 
-def message(result: Mapping[str, Any], report_url: str, mention: str = "") -> dict[str, Any]:
+def message(result: Mapping[str, Any], report_url: str, mention: str = "", *, jupyter_url: str = "") -> dict[str, Any]:
     """The webhook body for a run that ended.
 
     Parameters
@@ -56,6 +56,8 @@ def message(result: Mapping[str, Any], report_url: str, mention: str = "") -> di
         Where the report is served; empty when there is none.
     mention
         ``<@user id>``, ``<@&role id>``, ``@here``, ``@everyone`` or nothing: the only mention that may ring.
+    jupyter_url
+        The link that opens the run in JupyterLab, while ``runbook jupyter`` runs; empty = only the command.
     """
     state = str(result.get("state", ""))
     ended_well = state == "succeeded"
@@ -67,7 +69,7 @@ def message(result: Mapping[str, Any], report_url: str, mention: str = "") -> di
     }
     if report_url.startswith(("http://", "https://")):
         embed["url"] = report_url
-    embed["description"] = _cut("\n".join(_lines(result, report_url)), DESCRIPTION)
+    embed["description"] = _cut("\n".join(_lines(result, report_url, jupyter_url)), DESCRIPTION)
     embed["fields"] = _fields(result)
     # A footer knows no markup: escapes would be seen in it.
     embed["footer"] = {"text": _cut(f"run {_line(result.get('run_id'))}", FOOTER)}
@@ -90,7 +92,7 @@ def _colour(result: Mapping[str, Any], ended_well: bool) -> int:
     return _COLOURS.get(str(result.get("severity", "")).lower(), _OTHER_COLOUR)
 
 
-def _lines(result: Mapping[str, Any], report_url: str) -> list[str]:
+def _lines(result: Mapping[str, Any], report_url: str, jupyter_url: str) -> list[str]:
     lines = []
     alert = result.get("alert") or {}
     if alert.get("name"):
@@ -114,7 +116,9 @@ def _lines(result: Mapping[str, Any], report_url: str) -> list[str]:
     elif not report_url.startswith(("http://", "https://")):
         lines.append(f"Report: {_plain(report_url)}")
     if report_url and _RUN_ID.fullmatch(str(result.get("run_id"))):
-        lines.append(f"Open in JupyterLab: `runbook jupyter {result['run_id']}`")
+        command = f"`runbook jupyter {result['run_id']}`"
+        lines.append(f"[Open in JupyterLab]({jupyter_url}), or {command}" if jupyter_url
+                     else f"Open in JupyterLab: {command}")  # fmt: skip
     return lines
 
 

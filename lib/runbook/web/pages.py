@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.responses import HTMLResponse, Response
 
 from runbook.dispatch.alert import iso
+from runbook.dispatch.announce import jupyter_url
 from runbook.errors import NotFound
 from runbook.reporting.archive import REPORT
 from runbook.web.api import document, find
@@ -55,7 +56,8 @@ def router(site: Site) -> APIRouter:
     @routes.get("/runs/{run_id}")
     async def run(run_id: str) -> HTMLResponse:
         row = await find(site, run_id)
-        return page("run.html", row=row, result=await document(site, row))
+        link = jupyter_url(row.id, site.settings)
+        return page("run.html", row=row, result=await document(site, row), jupyter_url=link)
 
     @routes.get("/runbooks/{name}")
     async def runbook(name: str) -> HTMLResponse:

@@ -274,8 +274,8 @@ def publish(page: Page) -> None:
     page.keyboard.press("Control+s")
 
 
-def test_nothing_that_acts_reaches_a_kernel_and_who_waits_for_hosts_sees_how_far_they_are(
-    chromium: Browser, environment: dict[str, str], tmp_path: Path, picture: Callable[[Page, str], None]
+def test_nothing_that_acts_reaches_a_kernel_who_waits_sees_how_far_it_is_and_a_link_opens_a_run(
+    chromium: Browser, environment: dict[str, str], run_id: str, tmp_path: Path, picture: Callable[[Page, str], None]
 ) -> None:
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
@@ -294,7 +294,7 @@ def test_nothing_that_acts_reaches_a_kernel_and_who_waits_for_hosts_sees_how_far
     (notebooks / "look.ipynb").write_text(json.dumps(content))
     own = {"RUNBOOK_NOTEBOOKS": str(notebooks), "RUNBOOK_WORKERS__HOSTS": json.dumps(["local", "-", "--"])}
     with jupyter(environment | own, tmp_path) as url:
-        page = opened(chromium, url.replace("/lab?", "/lab/tree/look.ipynb?"))
+        page = opened(chromium, url.replace("/runbooks?", "/runbooks/look.ipynb?"))
         page.locator(".jp-Notebook .jp-Cell").first.click()
         page.keyboard.press("Shift+Enter")
         output = page.locator(".jp-OutputArea-output", has_text="seen")
@@ -305,6 +305,11 @@ def test_nothing_that_acts_reaches_a_kernel_and_who_waits_for_hosts_sees_how_far
         picture(page, "hosts")
         expect(page.locator(".jp-OutputArea-output", has_text="partial")).to_be_visible(timeout=30_000)
         expect(page.locator(".rb-progress")).to_have_text("")
+        page.goto(f"{url.partition('/lab/')[0]}/runbook/runs/{run_id}")
+        page.get_by_text("| Idle").wait_for(timeout=60_000)
+        expect(page.locator(".jp-DirListing")).to_contain_text(RUNBOOK, timeout=30_000)
+        expect(page.get_by_role("tab", name=f"{RUNBOOK}.ipynb")).to_be_visible()
+        picture(page, "linked")
         page.close()
     assert "ACTION" not in names
     assert "DISCORD" not in names

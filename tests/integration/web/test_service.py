@@ -370,6 +370,7 @@ def test_the_run_page_leads_to_the_report_and_shows_the_actions(service: Service
     page = service.client.get(f"/runs/{answer['run_id']}").text
     assert f'href="/reports/{answer["run_id"]}"' in page
     assert f"<code>runbook jupyter {answer['run_id']}</code>" in page
+    assert f'href="http://127.0.0.1:8341/runbook/runs/{answer["run_id"]}"' in page
     assert "Terminate 24 leaked sessions" in page
 
 

@@ -687,3 +687,15 @@ def test_who_waits_for_a_quota_is_no_pressure_of_the_host() -> None:
     assert "L04" not in found(findings(idle))
     idle.cgroups = ()
     assert "L04" in found(findings(idle))
+
+
+def test_who_waits_for_a_pool_of_a_process_that_stands_still_waits_for_the_process() -> None:
+    """Seen of a worker whose quota is used up: its requests keep their connections while it stands still."""
+    waits = SERVICES["L03"][1]
+    assert findings(waits()).verdict[0].tier == "confirmed"
+    frozen = waits()
+    frozen.cgroups = throttled().cgroups
+    assert found(findings(frozen))["L03"].tier == "probable"
+    neighbour = {"host": "w1", "path": "/batch.slice", "cpu_quota_cores": 1.0, "cpu_periods": 9, "cpu_throttled": 0}
+    frozen.cgroups = tuple([*rows, neighbour] for rows in throttled().cgroups)
+    assert found(findings(frozen))["L03"].tier == "confirmed"

@@ -104,6 +104,9 @@ def test_a_message_says_how_the_run_is_opened_and_who_worked_on_it() -> None:
     text = message(document(run), URL)["embeds"][0]["description"]
     assert f"`runbook jupyter {run}`" in text
     assert "Worked through" not in text
+    link = f"http://127.0.0.1:8341/runbook/runs/{run}"
+    linked = message(document(run), URL, jupyter_url=link)["embeds"][0]["description"]
+    assert f"[Open in JupyterLab]({link}), or `runbook jupyter {run}`" in linked
     published = document(run) | {"revision": {"number": 2, "by": "person:ada", "worked_as": run}}
     assert "Worked through by ada, revision 2" in message(published, URL)["embeds"][0]["description"]
     assert "runbook jupyter" not in str(message(document(run), ""))

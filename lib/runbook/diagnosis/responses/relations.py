@@ -15,6 +15,8 @@ EXPLAINS: tuple[tuple[str, str], ...] = (
     # What statements wait for makes them slow, and fills the pool before them.
     ("L02", "L01"), ("L17", "L01"), ("L14", "L01"),
     *((cause, "L03") for cause in (*SQL, "L09")),
+    # Who stands still keeps the connection that he has.
+    *((cause, "L03") for cause in ("L16", "L06", "L05", "L04")),
     # More work than there is room for is felt in the machine and in the process.
     ("L09", "L04"), ("L09", "L16"), ("L09", "L05"), ("L01", "L04"), ("L10", "L04"), ("L05", "L04"), ("L06", "L05"),
     ("L06", "L04"), ("L16", "L05"), ("L10", "L05"),

@@ -11,7 +11,7 @@ from runbook.diagnosis import redis as redis_room
 from runbook.diagnosis.evidence import Bench
 from runbook.diagnosis.responses.facts import BASELINE, PROBES, SPLITS, Facts, number
 from runbook.diagnosis.responses.statements import ACTIVITY, HEADROOM
-from runbook.diagnosis.responses.systems import APP_WAITS, HEALTH, METRICS, PING, POOLS, REDIS_LOAD, SLOWLOG
+from runbook.diagnosis.responses.systems import APP_WAITS, CGROUP, HEALTH, METRICS, PING, POOLS, REDIS_LOAD, SLOWLOG
 from runbook.diagnosis.verdict import Cause
 from runbook.result import WEAK, Evidence
 
@@ -27,7 +27,8 @@ def pool_wait(facts: Facts) -> Cause:
     Gate: somebody waits for a pool: by PgBouncer, by the application's metrics (its waits reach 100 ms, or are counted
     as waiting), by its health endpoint, or by time-outs in its log. Clauses: the database has room, fewer statements
     run than half of the pool (else the pool is full of slow or waiting statements, and follows from them); the waiting
-    is a fifth of the slow requests' time.
+    is a fifth of the slow requests' time; the application does not stand still by itself (unknown otherwise: who stands
+    still keeps its connections, and others wait for them).
     """
     bench, systems, database = Bench("L03", facts.readings), facts.systems, facts.database
     pool, timeouts = systems.pool, systems.pool_timeouts
@@ -50,6 +51,7 @@ def pool_wait(facts: Facts) -> Cause:
                        value=None if at_work is None else f"{at_work:.1f} at work", rests_on=(HEADROOM, ACTIVITY)),
             bench.weigh("part", "of the slow requests' time, the wait for the pool", part, share=True,
                         at_least=facts.limits.material_share, rests_on=on),
+            *_runs(bench, facts),
         ),
         # What those wait for whose turn comes after a statement is that statement's.
         share=round((facts.not_vendors(part) or 0.0) * (1.0 - facts.pool_busy), 3),
@@ -60,6 +62,21 @@ def pool_wait(facts: Facts) -> Cause:
                  **({"wait_ms": round(pool.milliseconds, 1)} if pool is not None and pool.milliseconds else {})}
         if seen else {},
     )  # fmt: skip
+
+
+def _runs(bench: Bench, facts: Facts) -> list[Evidence]:
+    """Whether the application runs whenever it could; nothing where nobody can tell."""
+    systems, limits = facts.systems, facts.limits
+    lag, throttled = systems.loop_lag_ms, systems.throttled
+    stands = []
+    if lag is not None and lag >= limits.loop_lag_ms:
+        stands.append(f"its loop lags {lag:.0f} ms")
+    if throttled is not None and throttled[0] >= limits.throttled_share and not systems.other_quotas:
+        stands.append("its cgroup's quota is used up")
+    if lag is None and throttled is None:
+        return []
+    return [bench.fact("runs", "the application does not stand still by itself", None if stands else True,
+                       rests_on=(METRICS, CGROUP), reason=" and ".join(stands))]  # fmt: skip
 
 
 def _pool(facts: Facts) -> str:

@@ -5,7 +5,6 @@ How slow they make them follows the threshold in force, so that each is a fault 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -230,10 +229,10 @@ def slower_release(scene: Scene, *, instances: tuple[str, ...] = ("web-3", "web-
 def quota_used_up(scene: Scene, *, cores: float = 0.3) -> None:
     """A batch in the application's own cgroup uses up what both may have: then both stand still for a while."""
     scene.production.change()
-    group = cgroups.make_with_quota(cores, min(1.0, _seconds(scene, 4)))
+    # Who is under way when it begins stands still for longer than a request may take, and that happens often.
+    group = cgroups.make_with_quota(cores, min(1.0, _seconds(scene, 2)))
     scene.undo(group.remove)
-    for _ in range(os.cpu_count() or 1):
-        scene.child(hogs.MODULE, {"act": "burn", "join": str(group.directory / "cgroup.procs")})
+    scene.child(hogs.MODULE, {"act": "burn", "join": str(group.directory / "cgroup.procs")})
     scene.undo(group.borrow(scene.sandbox.status()["application"]["pid"]))
     scene.wait_until(lambda: group.throttled > 1, "the quota to be used up")
     scene.production.fill_window()

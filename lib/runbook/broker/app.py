@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from runbook.broker.again import Wanted
-from runbook.broker.desk import Concluded, Desk, Wish
+from runbook.broker.desk import Concluded, Desk
+from runbook.broker.orders import Wish
 from runbook.broker.publish import Worked
 from runbook.errors import InvalidParameter, NotFound, RunbookError
 

@@ -20,6 +20,7 @@ from runbook.actions.kinds import kind_named
 from runbook.actions.plan import Order, Refused, orders
 from runbook.broker.again import Wanted, run_again
 from runbook.broker.again import told as told_of_run
+from runbook.broker.orders import Wish, as_proposed
 from runbook.broker.publish import RunId, Worked, first_of, publish
 from runbook.broker.working_copy import seen_from, working_copy
 from runbook.errors import NotFound, StoreError
@@ -46,19 +47,6 @@ class Concluded(BaseModel):
     runbook: str = Field(max_length=100)
     parameters: dict[str, Any] = {}
     findings: dict[str, Any]
-
-
-class Wish(BaseModel):
-    """What a person orders in a cell, about a run that was handed in."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    run_id: RunId
-    kind: str = Field(max_length=64)
-    targets: list[dict[str, Any]] = []
-    title: str = ""
-    #: The file of the notebook, where it is known: whose working copy it is says which alert it is about.
-    notebook: Path | None = None
 
 
 class Desk:
@@ -144,7 +132,7 @@ class Desk:
         result = {**handed_in, "alert": first.get("alert")}
         made = await hands.orders.make(wish.kind, wish.targets, result=result, actor=self.actor, title=wish.title)
         self._orders[made.id] = made
-        return {**await self.told(made.id), "action": _as_proposed(made)}
+        return {**await self.told(made.id), "action": as_proposed(made)}
 
     async def told(self, action: str) -> dict[str, Any]:
         """How far an action has come, as a card shows it."""
@@ -277,13 +265,6 @@ class Desk:
         fresh = self._directory / f"{run_id}.partial"
         fresh.write_text(json.dumps(document, ensure_ascii=False, default=str), encoding="utf-8")
         fresh.replace(self._directory / f"{run_id}.json")
-
-
-def _as_proposed(order: Order) -> dict[str, Any]:
-    """An order as the actions of a result document are told."""
-    return {"id": order.id.partition(":")[2], "kind": order.kind, "title": order.title, "cause": order.cause,
-            "targets": list(order.targets), "preconditions": [], "by_hand": order.by_hand, "undo": order.undo,
-            "needs": order.needs, "state": "ordered"}  # fmt: skip
 
 
 def _became(told: Mapping[str, Any]) -> dict[str, str]:

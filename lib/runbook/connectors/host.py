@@ -129,7 +129,7 @@ class Host(Hosts):
         return self._facts("pressure", "host_pressure", [self.proc])
 
     def load(self) -> Reading:
-        """Processors, load, and seconds since boot."""
+        """Processors, load, seconds since boot, and the processors' time since then, all of it and idle, in ticks."""
         return self._facts("load", "host_load", [self.proc])
 
     def processes(self, pattern: str = "") -> Reading:

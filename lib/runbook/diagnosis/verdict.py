@@ -113,7 +113,8 @@ def found(tier_: Tier) -> bool:
 def rank(
     causes: Iterable[Cause], explains: Iterable[tuple[str, str]] = (), *, breached: bool | None = True
 ) -> list[Verdict]:
-    """The verdict: tier, then share in steps of 0.05, then score, then id; consequences behind what explains them.
+    """The verdict: tier, then share in steps of 0.05, then score, then id; consequences behind what explains them,
+    which a consequence does not outrank either that is surer than its cause.
 
     Parameters
     ----------
@@ -138,10 +139,19 @@ def rank(
     def key(cause_id: str) -> tuple[int, bool, float, int, str]:
         cause = by_id[cause_id]
         step = round(cause.share / 0.05) * 0.05
-        return (TIERS.index(tiers[cause_id]), cause_id in origin, -round(step, 2), -cause.score, cause_id)
+        line = _line(cause_id, origin)
+        return (max(TIERS.index(tiers[one]) for one in line), len(line) > 1, -round(step, 2), -cause.score, cause_id)
 
     verdicts = [_verdict(by_id[i], tiers[i], origin.get(i)) for i in sorted(by_id, key=key)]
     return [v if n == 0 or v.role == "consequence" else replace(v, role="contributing") for n, v in enumerate(verdicts)]
+
+
+def _line(cause_id: str, origin: Mapping[str, str]) -> list[str]:
+    """The cause, what it follows from, and so on."""
+    line = [cause_id]
+    while (before := origin.get(line[-1])) is not None and before not in line:
+        line.append(before)
+    return line
 
 
 def _verdict(cause: Cause, tier_: Tier, origin: str | None) -> Verdict:

@@ -194,6 +194,9 @@ def test_a_kernel_without_pressure_information_is_not_configured(tmp_path: Path)
 def test_load_counts_the_processors(proc: Path) -> None:
     row = host(proc).load().rows[0]
     assert (row["cores"], row["load_1"], row["runnable"], row["boot_seconds"]) == (2, 1.5, 3, 1050.5)
+    (proc / "stat").write_text("cpu  100 5 40 800 20 1 4 30 60 7\ncpu0 50 5 20 400 10 1 2 15 30 7\n")
+    row = host(proc).load().rows[0]
+    assert (row["cores"], row["all_ticks"], row["idle_ticks"]) == (1, 1000, 820)
 
 
 def test_a_listening_socket_has_its_queue(proc: Path) -> None:

@@ -55,6 +55,8 @@ class Latency:
     pages: list[Row] = field(default_factory=list)
     deployments: list[Row] = field(default_factory=list)
     runnable: float = 2.0
+    #: Processors' time at two looks; nothing = not told.
+    ticks: tuple[Row, Row] = ({}, {})
     cores: float = 4.0
     pressure: dict[tuple[str, str], float] = field(default_factory=dict)
     cgroups: tuple[list[Row], list[Row]] = ((), ())  # type: ignore[assignment]
@@ -180,8 +182,8 @@ class Latency:
             reading("dependency_hosts", self.hosts, source="reach"),
             reading("vendor_status", self.pages, source="status_pages"),
             reading("deployments", self.deployments, source="github"),
-            *(reading("load", [{"host": "w1", "cores": self.cores, "runnable": self.runnable}], source="host")
-              for _ in range(2)),
+            *(reading("load", [{"host": "w1", "cores": self.cores, "runnable": self.runnable, **ticks}], source="host")
+              for ticks in self.ticks),
             reading("pressure", pressure, source="host"),
             reading("memory", [{"host": "w1", "used_percent": 40.0}], source="host"),
             *(reading("cgroup", list(rows), source="host") for rows in self.cgroups),

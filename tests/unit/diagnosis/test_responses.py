@@ -699,3 +699,19 @@ def test_who_waits_for_a_pool_of_a_process_that_stands_still_waits_for_the_proce
     neighbour = {"host": "w1", "path": "/batch.slice", "cpu_quota_cores": 1.0, "cpu_periods": 9, "cpu_throttled": 0}
     frozen.cgroups = tuple([*rows, neighbour] for rows in throttled().cgroups)
     assert found(findings(frozen))["L03"].tier == "confirmed"
+
+
+@pytest.mark.parametrize(("idle", "held"), [(0, {"L04"}), (60, set())])
+def test_processors_that_idle_are_not_what_is_short(idle: int, held: set[str]) -> None:
+    """Our own looks run at once, and a queue before a small machine's processors is soon two a core."""
+    busy = processors()
+    busy.ticks = ({"all_ticks": 1000, "idle_ticks": 500}, {"all_ticks": 1200, "idle_ticks": 500 + idle})
+    assert set(found(findings(busy))) == held
+
+
+def test_a_quota_is_held_against_idle_processors_and_not_against_who_waits_for_it() -> None:
+    service = throttled()
+    service.runnable = 14.0
+    assert found(findings(service))["L16"].tier == "probable"
+    service.ticks = ({"all_ticks": 1000, "idle_ticks": 500}, {"all_ticks": 1200, "idle_ticks": 580})
+    assert {cause: v.tier for cause, v in found(findings(service)).items()} == {"L16": "confirmed"}

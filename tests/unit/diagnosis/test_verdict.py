@@ -96,6 +96,19 @@ def test_a_consequence_stands_behind_what_explains_it() -> None:
     assert unexplained(verdicts) == 0.5
 
 
+def test_a_consequence_that_is_surer_than_its_cause_stands_behind_it_all_the_same() -> None:
+    causes = [
+        cause("supports", "supports", "neutral", id="A"),
+        cause("supports", "supports", id="B"),
+        cause("supports", "supports", share=0.9, id="C"),
+        cause("supports", "supports", share=0.3, id="D"),
+    ]
+    verdicts = rank(causes, [("A", "B"), ("B", "C")])
+    assert [(v.cause, v.tier) for v in verdicts] == [
+        ("D", "confirmed"), ("A", "probable"), ("B", "confirmed"), ("C", "confirmed"),
+    ]  # fmt: skip
+
+
 def test_nothing_is_a_consequence_of_what_was_not_found() -> None:
     verdicts = rank([cause("refutes"), cause("supports", "supports", id="B")], [("A", "B")])
     assert verdicts[0].role == "main"

@@ -20,6 +20,8 @@ from runbook.result import WEAK
 BACKGROUND, CHECKPOINTER = "background", "checkpointer"
 RUN_QUEUE = 2.0
 """Runnable threads a core, from which on work queues for processors."""
+IDLE, SOME_IDLE = 0.25, 0.1
+"""Idle for that share of the time processors are not what is short; idle for some of it they have room."""
 GC_SHARE = 0.2
 """Of a process' time, that of its garbage collection."""
 CHECKPOINT_RATIO = 3.0
@@ -29,17 +31,21 @@ def processors(facts: Facts) -> Cause:
     """L04: there is more work than processors.
 
     Gate: twice as many threads are runnable as there are cores, or work waits for a processor for a fifth of the time
-    (PSI). Clauses: every route is slow (refutes otherwise); where there is pressure information, it says so too. Where
-    a cgroup has used its quota up, those who wait for it are counted as pressure: then only the queue tells.
+    (PSI), and the processors are not idle for a quarter of it. Clauses: every route is slow (refutes otherwise); where
+    there is pressure information, it says so too. Where a cgroup has used its quota up, those who wait for it are
+    counted as pressure: then only the queue tells.
     """
     bench, systems = Bench("L04", facts.readings), facts.systems
     queue, pressure = systems.run_queue, None if _waits_for_quota(facts) else systems.pressure("cpu")
     a_core = round(queue[0] / queue[1], 2) if queue is not None else None
-    saturated = (a_core is not None and a_core >= RUN_QUEUE) or (
-        pressure is not None and pressure >= facts.limits.cpu_pressure_percent
+    idle = systems.idle_share
+    saturated = (idle is None or idle < IDLE) and (
+        (a_core is not None and a_core >= RUN_QUEUE)
+        or (pressure is not None and pressure >= facts.limits.cpu_pressure_percent)
     )
     shown = [f"{queue[0]:g} runnable on {queue[1]:g} cores" if queue is not None else "",
-             f"pressure {pressure:g} %" if pressure is not None else ""]  # fmt: skip
+             f"pressure {pressure:g} %" if pressure is not None else "",
+             f"idle {100 * idle:.0f} % of the time" if idle is not None else ""]  # fmt: skip
     return Cause(
         id="L04",
         name="processors used up",
@@ -69,10 +75,10 @@ def quota(facts: Facts) -> Cause:
 
     Gate: in a twentieth of its periods, between two looks, the quota was used up. Clauses: every route is slow (refutes
     otherwise); no other cgroup of that host has a quota (unknown otherwise: it may be a neighbour's that is used up);
-    the host itself is not saturated (neutral otherwise).
+    the host itself has processors left, by their idle time, else by the queue for them (neutral otherwise).
     """
     bench, systems = Bench("L16", facts.readings), facts.systems
-    found, queue, others = systems.throttled, systems.run_queue, systems.other_quotas
+    found, others = systems.throttled, systems.other_quotas
     share, row = found if found is not None else (0.0 if systems.quotas_known else None, {})
     return Cause(
         id="L16",
@@ -86,13 +92,21 @@ def quota(facts: Facts) -> Cause:
                        rests_on=(CGROUP,),
                        reason=f"{len(others)} more have one, and whose the application is, is not known" if others
                        else ""),
-            bench.fact("room", "the host itself has processors left",
-                       None if queue is None else queue[0] < RUN_QUEUE * queue[1], rests_on=(LOAD,), weight=WEAK),
+            bench.fact("room", "the host itself has processors left", _room(facts), rests_on=(LOAD,), weight=WEAK,
+                       value=None if systems.idle_share is None else f"idle {100 * systems.idle_share:.0f} %"),
         ),
         share=1.0 if facts.everywhere else 0.0,
         details={"cgroup": row.get("path"), "quota_cores": row.get("cpu_quota_cores"), "throttled_share": share}
         if found is not None and (share or 0.0) >= facts.limits.throttled_share else {},
     )  # fmt: skip
+
+
+def _room(facts: Facts) -> bool | None:
+    """Who waits for a quota stands in the queue as well: idle time tells better, where it is known."""
+    idle, queue = facts.systems.idle_share, facts.systems.run_queue
+    if idle is not None:
+        return idle >= SOME_IDLE
+    return None if queue is None else queue[0] < RUN_QUEUE * queue[1]
 
 
 def memory(facts: Facts) -> Cause:

@@ -17,9 +17,9 @@ EXPLAINS: tuple[tuple[str, str], ...] = (
     *((cause, "L03") for cause in (*SQL, "L09")),
     # Who stands still keeps the connection that he has.
     *((cause, "L03") for cause in ("L16", "L06", "L05", "L04")),
-    # More work than there is room for is felt in the machine and in the process.
-    ("L09", "L04"), ("L09", "L16"), ("L09", "L05"), ("L01", "L04"), ("L10", "L04"), ("L05", "L04"), ("L06", "L05"),
-    ("L06", "L04"), ("L16", "L05"), ("L10", "L05"),
+    # More work than there is room for is felt in the machine and in the process; who waits for a quota, in the queue.
+    ("L09", "L04"), ("L16", "L04"), ("L09", "L16"), ("L09", "L05"), ("L01", "L04"), ("L10", "L04"), ("L05", "L04"),
+    ("L06", "L05"), ("L06", "L04"), ("L16", "L05"), ("L10", "L05"),
     # A way to a host that is slow is felt as the host's slowness.
     ("L12", "L08"),
     # What a release brought: a loop, a statement, a place.

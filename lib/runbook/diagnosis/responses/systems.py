@@ -18,6 +18,8 @@ METRICS, HEALTH, POOLS, APP_WAITS = "app_metrics", "health", "pools", "app_waits
 PING, SLOWLOG, REDIS_LOAD = "redis_ping", "redis_slowlog", "redis_load"
 LOAD, PRESSURE, CGROUP, MEMORY = "load", "pressure", "cgroup", "memory"
 MIN_LOOKUPS = 50
+MIN_TICKS = 50
+"""Half a second of one processor: of less, nobody can tell a share."""
 """Fewer lookups in Redis than these are no hit ratio."""
 
 
@@ -260,6 +262,19 @@ class Systems:
             return None
         worst = max(sorted(series), key=lambda h: median(series[h]) / cores[h])
         return median(series[worst]), cores[worst]
+
+    @cached_property
+    def idle_share(self) -> float | None:
+        """Share of the processors' time in which they had nothing to do between two looks, of the busiest host."""
+        looks: dict[str, list[Row]] = {}
+        for row in (row for s in self.readings.series(LOAD) if s.known for row in s.rows):
+            looks.setdefault(str(row.get("host")), []).append(row)
+        found = []
+        for first, *_, last in (rows for rows in looks.values() if len(rows) > 1):
+            every, idle = ((number(last, k) or 0) - (number(first, k) or 0) for k in ("all_ticks", "idle_ticks"))
+            if every >= MIN_TICKS and 0 <= idle <= every:
+                found.append(round(idle / every, 3))
+        return min(found, default=None)
 
     @cached_property
     def throttled(self) -> tuple[float, Row] | None:

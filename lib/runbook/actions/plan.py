@@ -197,17 +197,24 @@ def compared(order: Order, now: Measure) -> tuple[Verdict, str]:
     Fixed is what is not there any more and whose cause is not found either. A symptom of which nobody knows whether it
     is there is no success. What a person ordered is for no cause: there the symptom alone decides.
     """
-    before = order.symptom.get("value")
-    shown = f"{order.symptom.get('label', 'symptom')}: {_figure(before)} before, {_figure(now.value)} now"
+    before, label = order.symptom.get("value"), str(order.symptom.get("label") or now.label or "symptom")
+    same = now.label in ("", label)  # a run shows what is worst, which may be another figure than before
+    shown = f"{label}: {_figure(before)} before{',' if same else f'; {now.label}:'} {_figure(now.value)} now"
     still = found(now.tiers.get(order.cause, "excluded"))
     if now.breached is None:
         return "unknown", f"{shown}; nobody can tell whether the symptom is still there"
     if not now.breached:
         rest = f"; {order.cause} is still found" if still else ""
         return ("unchanged" if still else "fixed"), f"{shown}: the symptom is gone{rest}"
-    worse = isinstance(before, int | float) and now.value is not None and now.value > 1.1 * before
-    gone = "" if still or not order.cause else f"; {order.cause} is found no longer, something else is"
+    worse = same and isinstance(before, int | float) and now.value is not None and now.value > 1.1 * before
+    gone = "" if still or not order.cause else f"; {order.cause} is found no longer, {_others(now)}"
     return ("worse" if worse else "unchanged"), f"{shown}: the symptom is still there{gone}"
+
+
+def _others(now: Measure) -> str:
+    """The other causes that are found."""
+    names = [cause for cause, tier in now.tiers.items() if found(tier)]
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}" if names else "and no other cause is"
 
 
 def _figure(value: Any) -> str:

@@ -34,20 +34,24 @@ class Retry(Kind):
         state = state_of(self.settings)
         wanted = [dict(target) for target in order.targets if target.get("id")]
         wanted.sort(key=lambda target: (str(target.get("failed_at")), str(target["id"])))
-        chosen, more = wanted[:MAX_TARGETS], wanted[MAX_TARGETS:]
-        found = on_queue(self.settings, lambda hands: _looked(hands, [str(t["id"]) for t in chosen]))
-        targets, left = [], []
-        for target in chosen:
+        found = on_queue(self.settings, lambda hands: _looked(hands, [str(t["id"]) for t in wanted]))
+        targets: list[Target] = []
+        left: list[str] = []
+        more = 0
+        for target in wanted:
             job = found[str(target["id"])]
             why = _why_not(job, target)
             if why:
                 left.append(f"job {target['id']}: {why}")
-            else:
+            elif len(targets) < MAX_TARGETS:
                 targets.append(self._target(str(target["id"]), job, state))
+            else:
+                more += 1
         if not targets:
-            raise Refused("nothing is left to do: " + "; ".join(left or ["no job was named"]))
+            raise Refused("nothing is left to do: " + "; ".join(_shortened(left) or ["no job was named"]))
+        left = _shortened(left)
         if more:
-            left.append(f"{len(more)} younger ones: {MAX_TARGETS} at once, run the runbook again for the next")
+            left.append(f"{more} younger ones: {MAX_TARGETS} at once, run the runbook again for the next")
         return Draft(
             targets=targets, left_alone=left,
             risks=("a job that is retried runs again, with whatever it does twice",
@@ -83,6 +87,11 @@ class Retry(Kind):
             shown=redactor(self.settings).text(said)[:400],
             change="it waits again, and runs when its turn comes",
         )  # fmt: skip
+
+
+def _shortened(left: Sequence[str]) -> list[str]:
+    rest = len(left) - MAX_LEFT
+    return [*left[:MAX_LEFT], f"{rest} more"] if rest > 0 else list(left)
 
 
 async def _looked(hands: Hands, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -35,6 +35,11 @@ def acting(settings: Settings) -> Iterator[Session]:
         try:
             _let_in(session)
         except redis.RedisError as error:
+            if error_code(error) == "MAXCLIENTS":
+                raise Refused(
+                    f"it has no slot for one client more, and none became free within {SLOT_SECONDS:g} s",
+                    remedy="Stop one of its clients, e.g. an instance of the application, then plan it again",
+                ) from None
             raise Refused(f"the acting login does not get in: {reason(error)}", remedy="See redis.action_url") from None
         try:
             yield session

@@ -137,9 +137,10 @@ class RaiseMaxclients(OneValue):
 
     def draft(self, order: Order) -> Draft:
         """See :meth:`Kind.draft`."""
-        after = _wanted(order)
+        wanted = _wanted(order)
         with acting(self.settings) as session:
             before = _maxclients(session)
+        after = wanted or min(2 * before, MAX_MAXCLIENTS)
         if after <= before:
             raise Refused(f"nothing is left to do: maxclients is {before} already")
         name = place(self.settings)
@@ -176,9 +177,12 @@ class RaiseMaxclients(OneValue):
         return Effect(target=target.name, done=True, said=f"maxclients is {value}")
 
 
-def _wanted(order: Order) -> int:
-    if len(order.targets) != 1 or not order.targets[0].get("to"):
+def _wanted(order: Order) -> int | None:
+    """How many it shall take; ``None`` from a run that was turned away itself: then twice as many as it takes now."""
+    if len(order.targets) != 1:
         raise Refused("the run did not learn how many clients it takes", remedy="Run the runbook again")
+    if order.targets[0].get("to") is None:
+        return None
     after = int(order.targets[0]["to"])
     if not 0 < after <= MAX_MAXCLIENTS:
         raise Refused(f"{after} is no number of clients")

@@ -36,6 +36,7 @@ NEW_SECONDS = 20.0
 SAME_SECONDS = 5.0
 """A run tells the age of a process in whole seconds."""
 MOVED = 75
+MOVED_SAID = "it is another process by now, and was left alone"
 _KILLERS = frozenset({"kill", "pkill", "killall", "signal"})
 _KILLS = frozenset({"-9", "9", "-n9", "-s9", "-kill", "kill", "-skill", "-sigkill", "sigkill", "--signal=9",
                     "--signal=kill", "--signal=sigkill"})  # fmt: skip
@@ -71,17 +72,19 @@ class Restart(Kind):
         (target,) = plan.draft.targets
         identity = target.identity
         host = known_host(self.settings, identity["host"])
+        if why := _another(_workers(self.settings, host), identity):  # for which no job has to be waited for
+            return [Effect(target=target.name, done=False, said=why)]
         drained = _drained(self.settings, identity["stuck_jobs"])
         same = [PROC, str(identity["pid"] or 0), str(identity["started"] or 0), str(identity["boot"] or "")]
-        if identity["pid"] is None and _workers(self.settings, host):
-            return [Effect(target=target.name, done=False, said="a worker is there by now, and nothing was started")]
+        if identity["pid"] is None and (why := _another(_workers(self.settings, host), identity)):
+            return [Effect(target=target.name, done=False, said=why)]
         try:
             output = on_host(host, RESTART, [*same, *identity["argv"]], limit_seconds=RESTART_SECONDS)
         except Refused as error:  # it may have been sent, and go on
             said = f"not known to be done: {self._told(str(error))}; {drained}"
             return [Effect(target=target.name, done=True, said=said)]
         if output.status == MOVED and output.out.startswith(b"another process"):
-            return [Effect(target=target.name, done=False, said="it is another process by now, and was left alone")]
+            return [Effect(target=target.name, done=False, said=MOVED_SAID)]
         if output.status != 0:
             return [self._failed(target, f"exit status {output.status}: {first_line(output.err)}", drained)]
         return [Effect(target=target.name, done=True, said=f"the command was run; {drained}")]
@@ -151,6 +154,13 @@ def _workers(settings: Settings, host: str) -> dict[int, dict[str, Any]]:
     output = on_host(host, STARTED, [PROC, *map(str, rows)])
     starts = {int(row["pid"]): row for row in rows_of(host, output)}
     return {pid: rows[pid] | {"pid": pid} | dict(starts[pid]) for pid in rows if pid in starts}
+
+
+def _another(there: Mapping[int, Process], identity: Mapping[str, Any]) -> str:
+    """Why what was planned is not so any more; empty when it is."""
+    if identity["pid"] is None:
+        return "a worker is there by now, and nothing was started" if there else ""
+    return "" if (there.get(identity["pid"]) or {}).get("started") == identity["started"] else MOVED_SAID
 
 
 def _why_not(there: Mapping[int, Process], target: Mapping[str, Any]) -> str:

@@ -77,6 +77,7 @@ class Sandbox:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = self._read_state()
         self.app_log.touch(mode=0o600)
+        state["owner"] = os.getpid() if self._owned else None
         try:
             self._start(state)
             self._write_state(state)
@@ -269,6 +270,12 @@ class Sandbox:
         """Replace the worker by one in that mode."""
         state = self._with_application()
         self._stack.start_worker(state, mode, **orders)
+        self._write_state(state)
+
+    def restart_worker(self) -> None:
+        """Let the worker end and start a healthy one; what ``workers.restart`` of the settings does."""
+        state = self._with_application()
+        self._stack.restart_worker(state)
         self._write_state(state)
 
     def stop_worker(self) -> None:

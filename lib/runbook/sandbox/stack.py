@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import signal
+import sys
 from collections.abc import Mapping
 from http.client import HTTPConnection
 from pathlib import Path
@@ -20,6 +21,7 @@ from runbook.sandbox.redis_server import RedisServer
 APPLICATION_MODULE = "runbook.sandbox.application"
 WORKER_MODULE = "runbook.sandbox.application.worker"
 STORAGE_MODULE = "runbook.sandbox.object_store"
+RESTART_MODULE = "runbook.sandbox.restart_worker"
 #: Under this path of its port the object storage is told how to behave; no part of S3.
 STORAGE_CONTROL_PATH = "/-/sandbox"
 REGION = "us-east-1"
@@ -29,6 +31,8 @@ PREFIX = "bull"
 BUCKET = "acme-media"
 WORKER_LOCK_SECONDS = 4
 """How long a job's lock lives in the worker; shorter than BullMQ's 30, so that a drill can see one lapse."""
+_TERM_SECONDS = 3.0
+"""So long a worker that is restarted may take to end by itself; one whose event loop is blocked never does."""
 UPSTREAMS: Mapping[str, str] = {"api.stripe.com": "stripe", "api.mux.com": "mux"}
 """Hosts as the application knows them, and the simulator's path that stands for each."""
 
@@ -125,6 +129,15 @@ class Stack:
         pid = state["worker"].get("pid")
         processes.end(pid, WORKER_MODULE, how=signal.SIGKILL)
 
+    def restart_worker(self, state: dict[str, Any]) -> None:
+        """Ask the worker to end, and start a healthy one, as a service manager does.
+
+        Whoever asks for that ends soon after, hence the new one ends with the sandbox's owner, if there is one.
+        """
+        processes.end(state["worker"].get("pid"), WORKER_MODULE, seconds=_TERM_SECONDS)
+        orders = {**state["worker"]["orders"], "owner": state.get("owner")}
+        state["worker"]["pid"] = self._launch_worker(state).give(orders).ready().pid
+
     def _launch_worker(self, state: Mapping[str, Any]) -> processes.Launch:
         return processes.launch(WORKER_MODULE, state["worker"]["name"], log=self._log("worker"), owned=self._owned)
 
@@ -200,6 +213,7 @@ class Stack:
                 "hosts": ["local"],
                 "tmp_paths": [str(self._directory)],
                 "process_pattern": state["worker"]["name"],
+                "restart": [sys.executable, "-m", RESTART_MODULE, str(self._directory.resolve())],
             },
         }
 

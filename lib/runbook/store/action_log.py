@@ -34,6 +34,12 @@ _LOCK = 7_254_310_553_270_102
 """Any number that nobody else takes for an advisory lock: entries are appended one after the other."""
 _ITS_LOCK = "hashtextextended(%s, 7254310553)"
 _SELECT = "SELECT seq, at, action, event, actor, body, seal FROM action_log"
+_MAY_HAVE_CHANGED = """
+event = 'applying' AND at > now() - %s AND (
+    SELECT next.event FROM action_log AS next
+     WHERE next.action = action_log.action AND next.seq > action_log.seq ORDER BY next.seq LIMIT 1
+) IS DISTINCT FROM 'refused'
+"""
 _INSERT = """
 INSERT INTO action_log (seq, at, action, event, actor, body, seal)
 VALUES (%s, %s, %s, %s, %s, %s, %s)
@@ -139,8 +145,8 @@ class ActionLog:
         return await self._entries(f"{_SELECT} WHERE seq IN ({newest}) ORDER BY seq DESC LIMIT %s", limit)
 
     async def applied_since(self, since: timedelta) -> list[Entry]:
-        """What began to be applied within that time, the last one first."""
-        return await self._entries(f"{_SELECT} WHERE event = 'applying' AND at > now() - %s ORDER BY seq DESC", since)
+        """What began to be applied within that time, the last one first; not what left all of its targets alone."""
+        return await self._entries(f"{_SELECT} WHERE {_MAY_HAVE_CHANGED} ORDER BY seq DESC", since)
 
     async def check(self) -> tuple[int, list[str]]:
         """How many entries there are, and what is wrong with them, in words; nothing when every seal holds."""

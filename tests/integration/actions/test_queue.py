@@ -119,6 +119,16 @@ def test_ten_jobs_at_once_the_oldest_ones(desk: Desk, bench: Bench) -> None:
     assert not plan.reversible
 
 
+def test_where_the_oldest_ones_were_retried_meanwhile_the_next_ones_are_planned(desk: Desk, bench: Bench) -> None:
+    told = failed(bench, 13)
+    with bench.server.client() as admin:
+        for job in told[:11]:
+            admin.zrem(f"{bench.prefix}:{bench.name}:failed", job["id"])
+    plan = desk.do(lambda desk: desk.acting.plan(order(RETRY, told), ME))
+    assert [t.identity["job_id"] for t in plan.draft.targets] == [t["id"] for t in told[11:]]
+    assert [said.partition(": ")[2] for said in plan.draft.left_alone] == ["it is failed no longer"] * 11
+
+
 def test_a_job_that_was_touched_between_plan_and_apply_is_left_alone(desk: Desk, bench: Bench) -> None:
     first, second, third = failed(bench, 3)
     asked = order(RETRY, [first, second, third])

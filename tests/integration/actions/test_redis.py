@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from runbook.actions import redis_acting
 from runbook.actions.plan import Order, Refused
 from tests.integration.actions.desk import ME, Desk, order
 from tests.integration.connectors.redis_servers import RedisProcess, running
@@ -316,6 +317,25 @@ def test_a_full_server_is_helped_as_soon_as_a_slot_is_free(desk: Desk, server: R
         assert maxclients(server) == 80
 
 
+def test_a_full_server_whose_clients_all_stay_is_told_so(
+    desk: Desk, server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_acting, "SLOT_SECONDS", 0.3)
+    maxclients(server, 2)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(client_of(server))
+        with pytest.raises(Refused, match="no slot for one client more") as refusal:
+            desk.do(lambda desk: desk.acting.plan(order(MAXCLIENTS, [{"maxclients": 2, "to": 4}]), ME))
+    assert "Stop one of its clients" in str(refusal.value.remedy)
+
+
+def test_a_run_that_was_turned_away_itself_asks_for_twice_as_many(desk: Desk, server: RedisProcess) -> None:
+    asked = order(MAXCLIENTS, [{"target": "127.0.0.1:6379"}])
+    plan = desk.do(lambda desk: desk.acting.plan(asked, ME))
+    assert [(target.before, target.after) for target in plan.draft.targets] == [(40, 80)]
+
+
 def test_what_somebody_else_has_set_since_stays(desk: Desk, server: RedisProcess) -> None:
     asked = order(MAXCLIENTS, [{"maxclients": 40, "to": 80}])
     other = order(MAXCLIENTS, [{"maxclients": 40, "to": 90}], id="20261129T120000000-k3f9qa7m:P02.act", cause="K05")
@@ -336,7 +356,7 @@ def test_what_somebody_else_has_set_since_stays(desk: Desk, server: RedisProcess
     assert maxclients(server) == 60
 
 
-@pytest.mark.parametrize("targets", [[{"maxclients": 40, "to": 30}], [{"target": "x"}], [{"to": 9_000_000}]])
+@pytest.mark.parametrize("targets", [[{"maxclients": 40, "to": 30}], [], [{"to": 9_000_000}]])
 def test_it_is_raised_and_to_a_number_that_can_be(desk: Desk, server: RedisProcess, targets: Any) -> None:
     refused(desk, order(MAXCLIENTS, targets), "already|did not learn|no number")
     assert maxclients(server) == 40

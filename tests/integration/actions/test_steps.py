@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from runbook.actions import acting as acting_module
+from runbook.actions.attempts import left_alone
 from runbook.actions.kinds import Kind
 from runbook.actions.plan import Draft, Effect, Order, Plan, Refused, Target
 from runbook.store.action_log import Moved
@@ -24,6 +25,7 @@ class Lamp(Kind):
     lamps: ClassVar[dict[str, bool]] = {}
     applied: ClassVar[int] = 0
     breaks: ClassVar[bool] = False
+    moved: ClassVar[bool] = False
 
     def draft(self, order: Order) -> Draft:
         names = [str(target["lamp"]) for target in order.targets]
@@ -37,6 +39,8 @@ class Lamp(Kind):
         type(self).applied += 1
         if self.breaks:
             raise Refused("the fuse is blown")
+        if self.moved:
+            return [left_alone(target.name, "it is another one by now") for target in plan.draft.targets]
         for target in plan.draft.targets:
             self.lamps[target.name] = True
         return [Effect(target=target.name, done=True, said="on") for target in plan.draft.targets]
@@ -56,7 +60,7 @@ class Hands(Lamp):
 
 @pytest.fixture(autouse=True)
 def lamps(monkeypatch: pytest.MonkeyPatch) -> None:
-    Lamp.lamps, Lamp.applied, Lamp.breaks = {}, 0, False
+    Lamp.lamps, Lamp.applied, Lamp.breaks, Lamp.moved = {}, 0, False, False
     kinds: Mapping[str, type[Kind]] = {"lamp.on": Lamp, "lamp.by_hand": Hands, "postgres.drop_slot": Lamp}
     monkeypatch.setattr(acting_module, "kind_named", kinds.get)
 
@@ -152,6 +156,23 @@ def test_a_target_is_not_acted_on_again_while_it_cools_down(desk: Desk) -> None:
     with pytest.raises(Refused, match="stairs was acted on"):
         desk.do(steps)
     assert Lamp.applied == 2
+
+
+def test_a_target_that_was_left_alone_does_not_cool_down(desk: Desk) -> None:
+    """Nobody has acted on it: planned again, it may be acted on at once; and after that no more."""
+
+    async def steps(desk: Desk) -> list[str]:
+        Lamp.moved = True
+        (left,) = await desk.applied(lamp())
+        Lamp.moved = False
+        (done,) = await desk.applied(lamp())
+        assert (left.done, done.done) == (False, True)
+        with pytest.raises(Refused, match="hall was acted on"):
+            await desk.applied(lamp(id="another-run:P01.act"))
+        return await desk.events(lamp())
+
+    tried = ["planned", "approved", "applying"]
+    assert desk.do(steps) == [*tried, "refused", *tried, "applied"]
 
 
 def test_what_was_applied_is_not_applied_again(desk: Desk) -> None:

@@ -69,8 +69,10 @@ def applied_and_silent(client: BrokerClient, plan: dict[str, Any], database: str
     assert gone()
 
 
-def applied_and_unwritten(client: BrokerClient, plan: dict[str, Any], database: str, gone: Callable[[], bool]) -> None:
-    """It is done, and the entry that says so waits for a lock that this leaves held."""
+def applied_and_unwritten(
+    client: BrokerClient, plan: dict[str, Any], database: str, gone: Callable[[], bool]
+) -> psycopg.Connection:
+    """It is done, and the entry that says so waits for a lock, which is held as long as what is returned here is."""
     admin = psycopg.connect(database, autocommit=True)
     admin.execute(STALL)
     admin.execute("SELECT pg_advisory_lock(4711)")
@@ -83,6 +85,7 @@ def applied_and_unwritten(client: BrokerClient, plan: dict[str, Any], database: 
     assert wait_until(gone)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
     wait_until(lambda: admin.execute(waiting).fetchone() == (1,))
+    return admin
 
 
 @pytest.mark.parametrize(
@@ -93,16 +96,17 @@ def test_what_a_killed_broker_had_begun_is_verified_by_the_next_one_and_never_do
     broker: Started,
     patient: Sandbox,
     database: str,
-    die_after: Callable[..., None],
+    die_after: Callable[..., object],
     events: list[str],
 ) -> None:
     with idle(patient) as session, broker() as (client, process):
         asked = run(kind=TERMINATE, targets=[seen(patient, session)])
         client.offer(asked | {"parameters": {"samples": 1}})
         plan = client.plan(ACTION)
-        die_after(client, plan, database, lambda: not alive(patient, session))
+        held = die_after(client, plan, database, lambda: not alive(patient, session))
         process.kill()
         process.wait()
+        del held
     free(database)
 
     with idle(patient) as successor, broker() as (client, _):

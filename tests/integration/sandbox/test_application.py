@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -281,3 +283,42 @@ def test_an_application_joins_a_database_that_runs_already(tmp_path: Path) -> No
         both = Sandbox(tmp_path / "s", owned=True).up()
         assert both.status()["patient"] == alone.status()["patient"]
         assert both.application.state()["stage"]["releases"] == {}
+
+
+# -- what restarts the worker ------------------------------------------------------------------------------------------
+
+ENDS_WITH = """
+import sys, time
+from runbook.sandbox import processes
+processes.end_with(int(sys.argv[1]))
+processes.ready()
+while True:
+    time.sleep(1)
+"""
+
+
+def test_the_command_of_the_settings_restarts_the_worker_which_still_ends_with_the_sandbox(
+    application: Sandbox,
+) -> None:
+    before = application.status()["worker"]
+    restart = application.settings()["workers"]["restart"]
+    subprocess.run(restart, check=True, env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL, timeout=60)
+    after = application.status()["worker"]
+    assert (after["name"], after["pid"] == before["pid"]) == (before["name"], False)
+    watched = [path.read_text() for path in Path(f"/proc/{after['pid']}/fdinfo").iterdir()]
+    assert any(f"Pid:\t{os.getpid()}\n" in said for said in watched), "it does not watch who owns the sandbox"
+
+
+def test_what_ends_with_another_process_does_so_whatever_it_does() -> None:
+    owner = subprocess.Popen(["sleep", "600"])
+    child = subprocess.Popen([sys.executable, "-c", ENDS_WITH, str(owner.pid)], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        assert json.loads(child.stdout.readline()) == {}
+        owner.kill()
+        owner.wait()
+        assert child.wait(10) == -signal.SIGKILL
+    finally:
+        for process in (owner, child):
+            process.kill()
+            process.wait()

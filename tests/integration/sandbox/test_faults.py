@@ -158,6 +158,11 @@ def pooler_full(sandbox: Sandbox, injected: Injected) -> None:
     assert activity(sandbox)["sessions"] == 3
 
 
+def pooler_paused(sandbox: Sandbox, injected: Injected) -> None:
+    assert waiting_clients(injected.settings["postgres"]["pgbouncer_dsn"]) == 6
+    assert activity(sandbox)["running"] == 0
+
+
 def pool_timeouts(sandbox: Sandbox, injected: Injected) -> None:
     lines = sandbox.app_log.read_text().splitlines()
     assert len(lines) >= 3
@@ -223,6 +228,7 @@ LOOKS: dict[str, Callable[[Sandbox, Injected], None]] = {
     "P08": half_open,
     "P09": orphaned,
     "P10": pooler_full,
+    "P10:paused": pooler_paused,
     "P11": pool_timeouts,
     "P13": replication_full,
     "P14": superusers,

@@ -23,6 +23,12 @@ def test_every_case_is_a_kind_on_a_fault_of_its_runbook() -> None:
         assert suits(case.fault, catalog.load(case.runbook))
 
 
+@pytest.mark.parametrize("system", ["postgres", "redis", "queue", "worker", "files", "content"])
+def test_every_kind_on_our_own_systems_is_drilled_with_somebody_who_is_quicker(system: str) -> None:
+    kinds = {kind for kind in KINDS if kind.startswith(f"{system}.")}
+    assert kinds == {case.kind for case in CASES if case.kind in kinds and case.drift is not None}
+
+
 def test_they_are_chosen_by_kind_and_runbook() -> None:
     assert {case.kind for case in chosen(["queue.resume"])} == {"queue.resume"}
     assert {case.runbook for case in chosen(runbook="redis_connection_failure")} == {"redis_connection_failure"}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from runbook.actions.plan import Plan, Target, Verdict
+from runbook.errors import SandboxError
 from runbook.sandbox.faults.registry import find_program
+from runbook.settings import Settings, from_plain
 
 if TYPE_CHECKING:
     from runbook.sandbox import Sandbox
@@ -32,10 +35,23 @@ class Scene(Place):
     plan: Plan
 
     @property
+    def settings(self) -> Settings:
+        """How one gets to the systems, with what the fault needs."""
+        settings = self.sandbox.settings()
+        for sections in (self.injected.settings, self.sections):
+            for section, values in sections.items():
+                settings[section] = settings.get(section, {}) | dict(values)
+        return from_plain(settings)
+
+    @property
     def target(self) -> Target:
-        """The only target of the plan."""
+        """The only one."""
         (target,) = self.plan.draft.targets
         return target
+
+    def identities(self, name: str) -> list[Any]:
+        """That part of each target's identity."""
+        return [target.identity[name] for target in self.plan.draft.targets]
 
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -49,6 +65,27 @@ Preparation = Callable[["Sandbox"], AbstractContextManager[Sections | None]]
 """Gives the settings that the drill needs besides."""
 Wanted = Callable[[Place], Mapping[str, Any]]
 """What a person orders: the target, as far as he says it."""
+Look = Callable[[], object]
+"""Tells how the targets are."""
+
+
+def drift(change: Callable[[Scene], Look]) -> Drift:
+    """A drift of what changes the targets and gives the look at them by which it is seen whether that holds."""
+
+    @contextmanager
+    @wraps(change)
+    def drifting(scene: Scene) -> Iterator[None]:
+        look = change(scene)
+        left = look()
+        yield
+        if (now := look()) != left:
+            raise SandboxError(f"somebody else left {left}, and now it is {now}")
+
+    return drifting
+
+
+def _as_it_is(place: Place) -> None:
+    return
 
 
 def _nothing(sandbox: Sandbox) -> AbstractContextManager[Sections | None]:
@@ -75,6 +112,9 @@ class Case:
     holds: bool | None = True
     #: Programs with their Debian packages, beside those of the fault.
     programs: Mapping[str, str] = field(default_factory=dict)
+
+    #: What happens between the run and the plan: somebody heals the cause, a client leaves a slot.
+    meanwhile: Callable[[Place], object] = _as_it_is
 
     def missing(self) -> str | None:
         """Why it cannot be drilled on this machine, beside what its fault lacks; ``None`` when it can."""

@@ -173,6 +173,7 @@ class _Way:
         """The first proposal of the kind, or what a person orders, planned and approved."""
         result = self.crew.diagnosed(self.runbook, self.place.injected, self.service)
         action = self._ordered(result) if self.case.wanted else self._proposed(result)
+        self.case.meanwhile(self.place)
         made = plan_of(self.service.act(action, "plan"))
         self.service.act(action, "approve", {"plan": made.digest})
         return action, made

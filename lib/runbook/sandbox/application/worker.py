@@ -57,6 +57,8 @@ class Orders:
     limiter: Mapping[str, int] | None = None
     #: With mode ``fail``.
     reason: str = "Error: transcoding failed"
+    #: Process that it ends with, where that is not the one that started it; ``None`` = it stays.
+    owner: int | None = None
 
 
 class Transcoder:
@@ -190,6 +192,8 @@ async def _work(orders: Orders) -> None:
 def main() -> None:
     """In the child: work until SIGTERM."""
     orders = Orders(**processes.arguments())
+    if orders.owner is not None:
+        processes.end_with(orders.owner)
     handler = logging.FileHandler(orders.log)
     handler.setFormatter(logging.Formatter("%(asctime)sZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     logging.Formatter.converter = time.gmtime

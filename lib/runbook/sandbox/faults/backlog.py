@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from runbook.sandbox.faults.scene import Scene
 
 KEYS = f"{PREFIX}:{QUEUE}:"
+V6 = "bullmq:6.7.0"
+"""What BullMQ for Node leaves in the meta data of a queue that it works on."""
 JOB = "thumbnail"
 """A kind of job that touches neither the provider nor a row."""
 _WINDOW_MINUTES = 60

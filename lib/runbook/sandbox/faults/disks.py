@@ -157,6 +157,7 @@ def left_over(scene: Scene) -> None:
         _fill(path, 5 * MIB)
         os.utime(path, (two_days_ago, two_days_ago))
     scene.settings.setdefault("workers", {})["tmp_paths"] = [str(place)]
+    scene.labels["mountpoint"] = str(place)
     scene.name("D09", place / "upload-0000.part")
 
 

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from runbook.embedded import die_with_parent, server_user
@@ -17,12 +18,36 @@ from runbook.sandbox import patient
 from runbook.sandbox.faults.registry import fault, find_program
 from runbook.sandbox.faults.scene import Scene
 
+if TYPE_CHECKING:
+    import psycopg
+
 _ROLE = "web"
 
 
 @fault("P10", "PgBouncer full while PostgreSQL is idle", programs={"pgbouncer": "pgbouncer"})
 def pgbouncer_full(scene: Scene, *, pool_size: int = 3, clients: int = 12, application: str = "api") -> None:
     """Three server connections behind PgBouncer are busy for long; the other clients wait in line for one."""
+    sessions = _clients(scene, pool_size, clients, application)
+    for session in sessions:
+        scene.send(session, "SELECT count(*), pg_sleep(3600) FROM content")
+    _wait_in_line(scene, clients - pool_size)
+
+
+@fault("P10:paused", "a database is paused at PgBouncer", programs={"pgbouncer": "pgbouncer"})
+def pgbouncer_paused(scene: Scene, *, pool_size: int = 3, clients: int = 6, application: str = "api") -> None:
+    """Somebody paused the database and forgot it: whoever asks something waits, however short it is."""
+    import psycopg
+
+    sessions = _clients(scene, pool_size, clients, application)
+    with psycopg.connect(scene.settings["postgres"]["pgbouncer_action_dsn"], autocommit=True) as console:
+        console.execute(f'PAUSE "{patient.DATABASE}"'.encode())
+    for session in sessions:
+        scene.send(session, "SELECT 1")
+    _wait_in_line(scene, clients)
+
+
+def _clients(scene: Scene, pool_size: int, count: int, application: str) -> list[psycopg.Connection]:
+    """A PgBouncer that the diagnosis knows, and that many sessions of ``application`` through it."""
     import psycopg
 
     console_password, admin_password = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
@@ -30,20 +55,26 @@ def pgbouncer_full(scene: Scene, *, pool_size: int = 3, clients: int = 12, appli
     port = _start(scene, pool_size, {_ROLE: web_password, "stats": console_password, "admin": admin_password})
     # What PgBouncer's clients started goes on in the server when PgBouncer is gone.
     scene.undo(lambda: scene.terminate_application(application))
-    for _ in range(clients):
-        through = f"postgresql://{_ROLE}:{quote(web_password)}@127.0.0.1:{port}/{patient.DATABASE}"
+    through = f"postgresql://{_ROLE}:{quote(web_password)}@127.0.0.1:{port}/{patient.DATABASE}"
+    sessions = []
+    for _ in range(count):
         session = psycopg.connect(through, autocommit=True, application_name=application, connect_timeout=15)
         scene.undo(session.close)
-        scene.send(session, "SELECT count(*), pg_sleep(3600) FROM content")
+        sessions.append(session)
     console = f"postgresql://stats:{quote(console_password)}@127.0.0.1:{port}/pgbouncer"
     scene.settings.setdefault("postgres", {})["pgbouncer_dsn"] = console
     scene.settings["postgres"]["pgbouncer_action_dsn"] = console.replace(
         f"stats:{quote(console_password)}", f"admin:{quote(admin_password)}"
     )
-    scene.wait_until(lambda: waiting_clients(console) >= clients - pool_size, "clients waiting in PgBouncer")
-    # A wait of less than a second is no symptom yet.
-    scene.grow_older_than(1.2)
     scene.name("P10", patient.DATABASE)
+    return sessions
+
+
+def _wait_in_line(scene: Scene, count: int) -> None:
+    """Until that many clients wait, for so long that it is a symptom: a wait of less than a second is none yet."""
+    console = str(scene.settings["postgres"]["pgbouncer_dsn"])
+    scene.wait_until(lambda: waiting_clients(console) >= count, "clients waiting in PgBouncer")
+    scene.grow_older_than(1.2)
 
 
 def waiting_clients(console: str) -> int:

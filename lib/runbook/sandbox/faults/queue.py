@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runbook.sandbox.faults.backlog import V6, Backlog
 from runbook.sandbox.faults.registry import fault
 from runbook.sandbox.faults.scene import Scene
 from runbook.sandbox.faults.uploads import QUICK
@@ -13,6 +14,7 @@ _WAITING = 24
 @fault("V11", "worker's disk full", scaled=QUICK)
 def worker_disk_full(scene: Scene) -> None:
     """The worker cannot write its temporary file: ENOSPC, job after job."""
+    Backlog(scene).meta(version=V6)
     scene.production.worker("full_disk")
     scene.production.uploads()
     scene.production.rows("FAILED", _WAITING)

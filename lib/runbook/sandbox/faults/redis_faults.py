@@ -72,6 +72,12 @@ def no_slot(scene: Scene, *, maxclients: int = 5) -> None:
     stage.ask("CONFIG", "SET", "maxclients", maxclients)
     stage.hold(maxclients)
     stage.configure()
+
+    def come_and_go() -> None:
+        stage.come_and_go(every=0.5)
+        scene.wait_until(stage.lets_in, "a slot to become free")
+
+    scene.then(come_and_go)
     stage.felt("max number of clients")
     scene.name("K05", "max number of clients reached")
 
@@ -84,6 +90,7 @@ def leak(scene: Scene, *, leaked: int = 50, maxclients: int = 60) -> None:
     stage.works()
     stage.ask("CONFIG", "SET", "maxclients", maxclients)
     stage.hold(leaked, name="report-worker")
+    scene.then(stage.stir)
     scene.grow_older_than(scene.threshold("leak_idle_seconds", 300) + 0.8)
     scene.name("K06", "report-worker", leaked)
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -113,6 +114,14 @@ class RedisStage:
         with redis.Redis.from_url(self.url, decode_responses=True, protocol=2) as client:
             return client.execute_command(*command)
 
+    def lets_in(self) -> bool:
+        """Whether it has a slot for one client more."""
+        import redis
+
+        with contextlib.suppress(redis.ConnectionError):
+            return bool(self.ask("PING"))
+        return False
+
     def send(self, *command: Any, name: str = "") -> socket.socket:
         """A client that sends a command and reads nothing; it stays until the fault heals."""
         sock = socket.create_connection(("127.0.0.1", self.port), 5)
@@ -129,6 +138,24 @@ class RedisStage:
         """That many clients which connect, are answered once, and do nothing more."""
         for _ in range(count):
             self.send("PING", name=name).recv(64)
+
+    def stir(self) -> None:
+        """Each client that is held sends one command more."""
+        for sock in self._sockets:
+            sock.sendall(_packed("PING"))
+            sock.recv(64)
+
+    def come_and_go(self, *, every: float) -> None:
+        """From now on one of the clients that are held leaves now and then, and a moment later another comes."""
+
+        def change() -> None:
+            if self._sockets:
+                self._sockets.pop(0).close()
+            time.sleep(every / 2)
+            with contextlib.suppress(OSError):
+                self.hold(1)
+
+        self.again_and_again(change, every=every / 2)
 
     def again_and_again(self, work: Callable[[], object], *, every: float) -> None:
         """Do ``work`` until the fault heals, on a thread of its own."""

@@ -186,6 +186,8 @@ class Injected:
     labels: Mapping[str, str] = field(default_factory=dict)
     #: Where the files of a system lie that it started for itself, by its name.
     places: Mapping[str, Path] = field(default_factory=dict)
+    #: Has its clients go on by themselves, the fault being there still; see :meth:`Scene.go_on`.
+    go_on: Callable[[], None] = lambda: None
 
 
 _FAULTS: dict[str, Fault] = {}
@@ -368,7 +370,8 @@ def inject(
             plan_.handicap.apply(scene)
         log.info("fault injected", fault=plan_.id)
         named = {cause: tuple(values) for cause, values in scene.named.items() if cause in plan_.expects}
-        yield Injected(plan=plan_, settings=scene.settings, named=named, labels=scene.labels, places=scene.places)
+        yield Injected(plan=plan_, settings=scene.settings, named=named, labels=scene.labels, places=scene.places,
+                       go_on=scene.go_on)  # fmt: skip
     finally:
         try:
             scene.heal()

@@ -49,6 +49,7 @@ class Scene:
         #: Where the files of a system lie that this fault started for itself, by its name.
         self.places: dict[str, Path] = {}
         self._undo = contextlib.ExitStack()
+        self._then: list[Callable[[], object]] = []
         self._admin: psycopg.Connection | None = None
 
     @cached_property
@@ -85,6 +86,23 @@ class Scene:
         child = processes.spawn(module, arguments)
         self.undo(child.end)
         return child
+
+    @classmethod
+    def send_instead(cls, connection: psycopg.Connection, statement: str) -> None:
+        """Give up the statement under way, as a client does whose own limit is over, and start this one."""
+        connection.cancel_safe()
+        while connection.pgconn.get_result() is not None:
+            pass
+        cls.send(connection, statement)
+
+    def then(self, action: Callable[[], object]) -> None:
+        """What the fault's clients do when they go on by themselves; see :meth:`go_on`."""
+        self._then.append(action)
+
+    def go_on(self) -> None:
+        """Have the clients go on: a session ends its transaction and begins another, a client sends a command."""
+        for action in self._then:
+            action()
 
     def change(self, do: str, undo: str, *, database: str = patient.DATABASE) -> None:
         """A statement of the superuser, with the one that takes it back."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 from runbook.sandbox.faults import machine
 from runbook.sandbox.faults.registry import fault
 from runbook.sandbox.faults.scene import Scene
+
+if TYPE_CHECKING:
+    import psycopg
 
 TRAFFIC_MODULE = "runbook.sandbox.clients"
 
@@ -17,10 +23,16 @@ _BROWSE = "SELECT id, title FROM content WHERE status = 'READY' ORDER BY \"creat
 def idle_in_transaction_leak(scene: Scene, *, sessions: int = 20, application: str = "api-leaky") -> None:
     """Sessions of one application began a transaction, read something, and never ended it."""
     for session in scene.sessions(sessions, "web", application):
-        session.execute("BEGIN")
-        session.execute("SELECT count(*) FROM content WHERE status = 'PROCESSING'")
+        _begin(session)
+        scene.then(session.commit)
+        scene.then(partial(_begin, session))
     scene.grow_older_than(scene.threshold("idle_after_seconds", 30))
     scene.name("P01", application)
+
+
+def _begin(session: psycopg.Connection) -> None:
+    session.execute("BEGIN")
+    session.execute("SELECT count(*) FROM content WHERE status = 'PROCESSING'")
 
 
 # The number of cores is given, so that the drill means the same on a machine with many.
@@ -28,8 +40,10 @@ def idle_in_transaction_leak(scene: Scene, *, sessions: int = 20, application: s
 def slow_query_saturation(scene: Scene, *, sessions: int = 14, application: str = "api-search") -> None:
     """One statement, run by many sessions at once, that takes minutes. It sleeps by the row and spares the machine."""
     statement = """SELECT c.id, pg_sleep(0.25) FROM content c WHERE c.title LIKE '%title%7%' OR c.title > 'T'"""
-    for session in scene.sessions(sessions, "web", application):
+    searching = scene.sessions(sessions, "web", application)
+    for session in searching:
         scene.send(session, statement)
+        scene.then(partial(scene.send_instead, session, statement))
     query = f"SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND application_name = '{application}'"
     scene.wait_until(lambda: scene.count(query) == sessions, f"{sessions} slow statements")
     scene.name("P03", application)

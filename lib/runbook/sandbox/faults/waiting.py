@@ -9,7 +9,7 @@ from typing import Any
 
 from runbook.errors import SandboxError
 from runbook.sandbox.faults import machine
-from runbook.sandbox.faults.backlog import KEYS, Backlog
+from runbook.sandbox.faults.backlog import KEYS, V6, Backlog
 from runbook.sandbox.faults.registry import fault, handicap
 from runbook.sandbox.faults.scene import Scene
 from runbook.sandbox.stack import QUEUE
@@ -17,7 +17,6 @@ from runbook.sandbox.stack import QUEUE
 RUNBOOK = "queue_processing_delays"
 #: A worker's connection counts as silent sooner than after the 12 s between two questions of one that waits.
 QUICK: dict[str, Any] = {"silent_seconds": 1.5}
-V6 = "bullmq:6.7.0"
 _LOCK_SECONDS = 1.0
 _BEFORE_LOCKS_SECONDS = 10
 """Sooner than the locks of jobs in work expire, of which half of 30 s is left at least."""
@@ -270,12 +269,13 @@ def misspelt(scene: Scene, *, name: str = "video-transcodings") -> None:
 
 
 @fault("Q17", "the worker's disk is full", scaled=QUICK)
-def no_room(scene: Scene) -> None:
+def no_room(scene: Scene, *, jobs: int = 24) -> None:
     """The worker cannot write its temporary file: ENOSPC, job after job."""
     backlog = Backlog(scene)
+    backlog.meta(version=V6)
     scene.production.worker("full_disk")
-    backlog.add(24, 12, 7)
-    backlog.wait_for("failed", 24)
+    backlog.add(jobs, 12, 7)
+    backlog.wait_for("failed", jobs)
     scene.name("Q17", "No space left on device")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from runbook.sandbox.faults import FaultPlan
 
+_MOST = 400
 FOUND = ("confirmed", "probable")
 """Tiers that count as found."""
 
@@ -110,13 +111,23 @@ def _problems(
     problems += [f"{cause} not found" for cause in plan.expects if cause not in by_cause]
     if plan.expects and entries and entries[0]["cause"] not in plan.expects:
         problems.append(f"{entries[0]['cause']} stands first")
-    problems += [f"{cause} found wrongly" for cause in wrong]
+    problems += [f"{cause} found wrongly{_instead(by_cause[cause])}" for cause in wrong]
     for cause, values in named.items():
         told_of_it = _told(by_cause.get(cause, {}), result)
         problems += [
-            f"{cause} does not name {value}" for value in values if cause in by_cause and str(value) not in told_of_it
+            f"{cause} does not name {value}{_instead(by_cause[cause])}"
+            for value in values
+            if cause in by_cause and str(value) not in told_of_it
         ]
     return problems
+
+
+def _instead(entry: Mapping[str, Any]) -> str:
+    """What the verdict says of a cause instead."""
+    if not entry.get("details"):
+        return ""
+    text = json.dumps(entry["details"], ensure_ascii=False)
+    return f", but {text[:_MOST]}{'…' if len(text) > _MOST else ''}"
 
 
 def _told(entry: Mapping[str, Any], result: Mapping[str, Any]) -> str:

@@ -104,6 +104,8 @@ class Case:
     drift: Drift | None = None
     #: Sizes of the fault.
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    #: Thresholds of the runbook, beside those that the fault scales.
+    scaled: Mapping[str, Any] = field(default_factory=dict)
     #: What the sandbox needs for it before the fault is injected.
     prepared: Preparation = _nothing
     #: What a person orders, where no run proposes it.
@@ -112,7 +114,6 @@ class Case:
     holds: bool | None = True
     #: Programs with their Debian packages, beside those of the fault.
     programs: Mapping[str, str] = field(default_factory=dict)
-
     #: What happens between the run and the plan: somebody heals the cause, a client leaves a slot.
     meanwhile: Callable[[Place], object] = _as_it_is
 

@@ -116,7 +116,8 @@ def run_action_drills(cases: Sequence[Case], *, progress: Callable[[str], None] 
 def _drill(crew: Crew, case: Case, runbook: catalog.Runbook, one: FaultPlan, *, drifted: bool) -> ActionScore:
     """Inject, prepare, fire, act; the fault is healed and that is checked before it returns."""
     defaults = {name: parameter.default for name, parameter in runbook.parameters.items()}
-    thresholds = defaults | {name: value for name, value in one.scaled.items() if name in defaults}
+    scaled = {**one.scaled, **case.scaled}
+    thresholds = defaults | {name: value for name, value in scaled.items() if name in defaults}
     began, outcome = time.monotonic(), Outcome()
     try:
         with (

@@ -165,6 +165,8 @@ def files_written_to(scene: Scene) -> Look:
     return lambda: [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
 
 
+SOON_FORGOTTEN = {"rate_minutes": 0.2}
+"""How long jobs have waited that are done counts for seconds, and not for minutes."""
 CASES = (
     # One client of fifty: it comes back, or it does not.
     Case(kind="redis.kill_client", runbook=REDIS, fault="K06", verdict="unchanged", drift=clients_go_on),
@@ -174,8 +176,11 @@ CASES = (
         kind="redis.raise_maxclients", runbook=REDIS, fault="K05", verdict="fixed", sizes={"maxclients": 16},
         meanwhile=lambda place: place.injected.go_on(), drift=another_maxclients,
     ),
-    # The cause is gone, and what has piled up is worked off by and by.
-    Case(kind="queue.resume", runbook=QUEUE, fault="Q02", verdict="unchanged", drift=queue_turned),
+    # What has piled up is worked off by and by.
+    Case(
+        kind="queue.resume", runbook=QUEUE, fault="Q02", verdict="fixed", sizes={"jobs": 12}, scaled=SOON_FORGOTTEN,
+        drift=queue_turned,
+    ),
     # No more jobs use up their attempts; there is no room still.
     Case(kind="queue.pause", runbook=UPLOADS, fault="V11", verdict="unchanged", drift=queue_turned),
     # Ten jobs at once, the oldest first: here all of them, once there is room.
@@ -183,8 +188,10 @@ CASES = (
         kind="queue.retry", runbook=QUEUE, fault="Q17", verdict="fixed", sizes={"jobs": 8},
         meanwhile=lambda place: place.sandbox.start_worker(), drift=jobs_retried,
     ),
-    # The jobs that waited are done; how long they have waited counts for minutes yet.
-    Case(kind="worker.restart", runbook=QUEUE, fault="Q01", verdict="unchanged", drift=worker_restarted),
+    Case(
+        kind="worker.restart", runbook=QUEUE, fault="Q01", verdict="fixed", scaled=SOON_FORGOTTEN,
+        drift=worker_restarted,
+    ),
     Case(kind="worker.restart", runbook=QUEUE, fault="Q04", verdict="fixed", drift=worker_restarted),
     Case(kind="worker.restart", runbook=UPLOADS, fault="V12:blocked", verdict="fixed"),
     Case(

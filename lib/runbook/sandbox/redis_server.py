@@ -18,6 +18,17 @@ from runbook.embedded import die_with_parent
 from runbook.errors import SandboxError
 
 _READY_SECONDS = 10.0
+_BUS = 10_000
+
+
+def free_port() -> int:
+    """A port that is free, and so is the one 10,000 above it, at which a member of a cluster listens as well."""
+    while True:
+        with socket.socket() as probe, socket.socket() as bus, contextlib.suppress(OSError, OverflowError):
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            bus.bind(("127.0.0.1", port + _BUS))
+            return port
 
 
 class RedisServer:
@@ -44,9 +55,7 @@ class RedisServer:
             The wheel is not installed.
         """
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = free_port()
         password = secrets.token_urlsafe(18)
         configuration = self.directory / "redis.conf"
         lines = (

@@ -36,6 +36,7 @@ class Desk:
     symptom: Callable[[], float] = lambda: 0.0
     measured: int = 0
     threshold: float = 1.0
+    label: str = "slots"
     acting: Acting = field(init=False)
     log: ActionLog = field(init=False)
 
@@ -55,7 +56,7 @@ class Desk:
         self.measured += 1
         value = self.symptom()
         there = value >= self.threshold
-        return Measure(run_id="20261129T120100000-k3f9qa7m", label="slots", value=value, unit="", breached=there,
+        return Measure(run_id="20261129T120100000-k3f9qa7m", label=self.label, value=value, unit="", breached=there,
                        tiers={asked.cause: "confirmed"} if there else {})  # fmt: skip
 
     async def approved(self, asked: Order) -> None:

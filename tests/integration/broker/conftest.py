@@ -60,7 +60,7 @@ def lamps(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     kinds: dict[str, Any] = {"lamp.on": Lamp}
     monkeypatch.setattr(acting_module, "kind_named", kinds.get)
     monkeypatch.setattr(desk_module, "kind_named", kinds.get)
-    measuring = Desk({}, symptom=lambda: 0.0 if any(Lamp.lamps.values()) else 1.0)
+    measuring = Desk({}, symptom=lambda: 0.0 if any(Lamp.lamps.values()) else 1.0, label="dark rooms")
     monkeypatch.setattr(server_module, "by_running", lambda *_: measuring._again)
     return Lamp.lamps
 

@@ -13,7 +13,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.support import free_port, missing, wait_until
+from runbook.sandbox import redis_server
+from tests.support import missing, wait_until
 
 
 def program() -> str:
@@ -43,7 +44,7 @@ class RedisProcess:
 @contextlib.contextmanager
 def running(directory: Path, *options: str, login: dict[str, str] | None = None) -> Iterator[RedisProcess]:
     """A server in ``directory`` on a free port; ``options`` as on its command line, ``login`` to see it ready."""
-    port = free_port()
+    port = redis_server.free_port()
     process = subprocess.Popen(
         [program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory), *options],
         stdin=subprocess.DEVNULL,

@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from runbook.embedded import die_with_parent
 from runbook.sandbox.faults.state import OTHER_REDIS
-from runbook.sandbox.redis_server import program
+from runbook.sandbox.redis_server import free_port, program
 
 if TYPE_CHECKING:
     from runbook.sandbox.faults.scene import Scene
@@ -210,9 +210,7 @@ def _address(directory: Path) -> tuple[int, str]:
     """Port and password for this sandbox, chosen once."""
     file = directory / "other-redis.json"
     if not file.exists():
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            chosen = {"port": probe.getsockname()[1], "password": secrets.token_urlsafe(18)}
+        chosen = {"port": free_port(), "password": secrets.token_urlsafe(18)}
         file.touch(mode=0o600)
         file.write_text(json.dumps(chosen))
     known = json.loads(file.read_text())

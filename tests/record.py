@@ -21,7 +21,7 @@ from runbook.execution.execute import RunRequest, execute
 from runbook.execution.kernels import KernelPool
 from runbook.reporting.archive import READINGS, Archive
 from runbook.result import Reading
-from runbook.sandbox import Sandbox
+from runbook.sandbox import Sandbox, laid_over
 from runbook.sandbox.faults import inject, known, plan, systems
 from runbook.settings import from_plain
 from runbook.store.ids import new_run_id
@@ -80,9 +80,7 @@ def record(runbook: Runbook, fault: str, sandbox: Sandbox, scratch: Path, pool: 
         print(f"{fault}: skipped, {lacking}")
         return
     with inject(planned, sandbox) as injected:
-        settings = sandbox.settings()
-        for section, values in injected.settings.items():
-            settings[section] = settings.get(section, {}) | dict(values)
+        settings = laid_over(sandbox.settings(), injected.settings)
         named = {
             p: injected.labels[label] for p, label in runbook.parameters_from_alert.items() if label in injected.labels
         }

@@ -25,7 +25,7 @@ from runbook.dispatch.policy import act_by_policy
 from runbook.execution.execute import RunRequest, execute
 from runbook.execution.kernels import KernelPool
 from runbook.reporting.archive import open_archive
-from runbook.sandbox import Sandbox, as_toml
+from runbook.sandbox import Sandbox, as_toml, laid_over
 from runbook.sandbox.faults import inject, plan
 from runbook.sandbox.sandbox import DATABASE
 from runbook.settings import from_plain
@@ -83,9 +83,7 @@ def incident(sandbox: Sandbox, pool: KernelPool, database: str, **sections: dict
     one = plan("P01", causes=runbook.causes, sessions=9)
     thresholds = {name: parameter.default for name, parameter in runbook.parameters.items()} | dict(one.scaled)
     with inject(one, sandbox, thresholds=thresholds) as injected:
-        settings = sandbox.settings()
-        for section, values in injected.settings.items():
-            settings[section] = settings.get(section, {}) | dict(values)
+        settings = laid_over(sandbox.settings(), injected.settings)
         settings |= {"store": {"url": database}, "thresholds": {runbook.name: thresholds}} | sections
         configured = from_plain(settings)
         request = RunRequest(run_id=new_run_id(), runbook=runbook.name, parameters=thresholds)

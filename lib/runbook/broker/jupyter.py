@@ -18,6 +18,7 @@ from runbook import catalog
 from runbook.broker.lab import Lab
 from runbook.broker.server import listening
 from runbook.broker.working_copy import WORK, working_copy
+from runbook.embedded import free_port
 from runbook.errors import ConfigurationError
 from runbook.execution.kernel import private_directory
 from runbook.execution.kernels import KernelPool
@@ -104,7 +105,7 @@ async def _beside(settings: Settings, root: Path, name: str, port: int, browser:
         broker = await stack.enter_async_context(listening(settings, root=root, pool=pool))
         if broker.trouble:
             say(f"nothing can be done from a notebook, only read: {broker.trouble}")
-        lab = Lab(root=root, scratch=scratch, kernel=broker.environment, port=port or _free_port())
+        lab = Lab(root=root, scratch=scratch, kernel=broker.environment, port=port or free_port())
         stack.callback(lab.end)
         lab.start(zygote=nursery / SOCKET_NAME, open_at=name, browser=browser)
         await asyncio.to_thread(lab.wait_until_it_answers)
@@ -122,10 +123,3 @@ def _private() -> Generator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -29,9 +29,11 @@ def drill(
     from datetime import UTC, datetime
 
     from runbook import catalog
-    from runbook.drills.drill import by_turns, rotating_few, run_drills, together
+    from runbook.drills.drill import run_drills
     from runbook.drills.history import remember
+    from runbook.drills.report import together
     from runbook.drills.score import score_table
+    from runbook.drills.turns import by_turns, rotating_few
     from runbook.sandbox.faults import known, suits
 
     log_to_stderr("WARNING")
@@ -68,12 +70,13 @@ def _drill_actions(name: str | None, kinds: list[str], *, turns: int, as_json: b
     """Drill actions, by ``drill --actions``."""
     from datetime import UTC, datetime
 
-    from runbook.drills.acting.cases import by_turns, chosen
+    from runbook.drills.acting.cases import chosen
     from runbook.drills.acting.drill import run_action_drills
     from runbook.drills.acting.score import action_table
+    from runbook.drills.turns import taking_turns
 
     err = console(stderr=True)
-    cases = by_turns(turns, day=datetime.now(UTC).date(), among=chosen(kinds, runbook=name))
+    cases = taking_turns(turns, day=datetime.now(UTC).date(), among=chosen(kinds, runbook=name))
     report = run_action_drills(cases, progress=lambda line: err.print(line, style="dim", markup=False))
     print_json(report) if as_json else console().print(action_table(report))
     _passed(report)

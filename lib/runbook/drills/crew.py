@@ -12,11 +12,17 @@ from typing import Any
 from runbook.catalog import Runbook
 from runbook.drills.alerts import alertmanager_body
 from runbook.drills.service import Service
-from runbook.sandbox import Sandbox
+from runbook.sandbox import Sandbox, laid_over
 from runbook.sandbox.faults import Injected
 
 #: What a run may take beyond the runbook's own limit: waiting for a kernel, rendering, writing.
 _SLACK_SECONDS = 60.0
+
+
+def thresholds_of(runbook: Runbook, scaled: Mapping[str, Any]) -> dict[str, Any]:
+    """The notebook's own parameters with what is scaled of them."""
+    own = {name: parameter.default for name, parameter in runbook.parameters.items()}
+    return own | {name: value for name, value in scaled.items() if name in own}
 
 
 class Crew:
@@ -58,10 +64,7 @@ class Crew:
         sections: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Service:
         """The service, by the settings that this fault needs, and these ``sections``."""
-        settings = self.sandbox.settings()
-        for more in (self._sections, injected.settings, sections or {}):
-            for section, values in more.items():
-                settings[section] = settings.get(section, {}) | dict(values)
+        settings = laid_over(self.sandbox.settings(), self._sections, injected.settings, sections or {})
         settings["thresholds"] = {runbook.name: dict(thresholds)}
         if self._running is None:
             directory = Path(tempfile.mkdtemp(prefix="service-", dir=self._place))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from runbook import catalog
-from runbook.drills.crew import Crew
+from runbook.drills.crew import Crew, thresholds_of
 from runbook.drills.judge import Score, failed, judge
+from runbook.drills.report import report_of
 from runbook.errors import SandboxError
 from runbook.sandbox import Sandbox
-from runbook.sandbox.faults import SCENARIOS, FaultPlan, inject, known, plan, systems
+from runbook.sandbox.faults import FaultPlan, inject, known, plan, systems
 
 log = structlog.get_logger(__name__)
 
@@ -68,48 +68,9 @@ def run_drills(
             if one.missing() is None:
                 tell(f"{one.id}: {one.title}")
                 # Those that are scaled have the scaled ones of all together, so that one service serves many.
-                thresholds = _thresholds(chosen, {} if one.id in at_defaults else scaled)
+                thresholds = thresholds_of(chosen, {} if one.id in at_defaults else scaled)
                 scores.append(_drill(crew, chosen, one, thresholds))
-    passed = sum(score.passed for score in scores)
-    return {
-        "results": [score.as_dict() for score in scores],
-        "passed": passed,
-        "failed": len(scores) - passed,
-        "skipped": skipped,
-    }
-
-
-def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Several reports as one."""
-    return {
-        "results": [result for report in reports for result in report["results"]],
-        "passed": sum(report["passed"] for report in reports),
-        "failed": sum(report["failed"] for report in reports),
-        "skipped": [item for report in reports for item in report["skipped"]],
-    }
-
-
-def rotating_few(count: int, *, day: date, among: Iterable[str]) -> list[str]:
-    """The faults whose turn it is to run in real length that day, so that over time each does."""
-    ids = list(among)
-    return [ids[(day.toordinal() * count + offset) % len(ids)] for offset in range(min(count, len(ids)))]
-
-
-def by_turns(turns: int, *, day: date, among: Iterable[str]) -> list[str]:
-    """The healthy control and the scenarios of the reference drill set, and of all else those whose turn it is.
-
-    Within ``turns`` days each has had its turn.
-    """
-    ids = list(among)
-    others = [id for id in ids if id != "healthy" and id not in SCENARIOS.values()]
-    today = {id for number, id in enumerate(others) if number % turns == day.toordinal() % turns}
-    return [id for id in ids if id not in others or id in today]
-
-
-def _thresholds(runbook: catalog.Runbook, scaled: Mapping[str, Any]) -> dict[str, Any]:
-    """The notebook's own parameters with what is scaled of them."""
-    own = {name: parameter.default for name, parameter in runbook.parameters.items()}
-    return own | {name: value for name, value in scaled.items() if name in own}
+    return report_of(scores, skipped)
 
 
 def _drill(crew: Crew, runbook: catalog.Runbook, one: FaultPlan, thresholds: Mapping[str, Any]) -> Score:

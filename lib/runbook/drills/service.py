@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from runbook.actions.plan import Refused
-from runbook.embedded import EmbeddedPostgres, die_with_parent
+from runbook.embedded import EmbeddedPostgres, die_with_parent, free_port
 from runbook.errors import SandboxError
 from runbook.sandbox import as_toml
 
@@ -70,7 +69,7 @@ class Service:
         """
         import httpx
 
-        port = _free_port()
+        port = free_port()
         self.base_url = f"http://127.0.0.1:{port}"
         self._write_settings(port)
         self._process = self._spawn()
@@ -280,10 +279,3 @@ class Service:
                 what = "ended at once" if ended else f"was not ready after {_READY_SECONDS:g} s"
                 raise SandboxError(f"the service {what}: {lines[-1] if lines else 'no word'}")
             time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -284,7 +284,7 @@ class EmbeddedPostgres:
         """Start ``postgres``; a free port may be taken between choosing and binding it, hence three tries."""
         self._disown_stranger()
         for attempt in range(3):
-            port = self._port if self._port is not None else (_free_port() if self._bind == "tcp" else 5432)
+            port = self._port if self._port is not None else (free_port() if self._bind == "tcp" else 5432)
             self._spawn(port)
             try:
                 self._wait_until_ready()
@@ -419,7 +419,8 @@ class EmbeddedPostgres:
             ) from None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback on which nobody listens at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

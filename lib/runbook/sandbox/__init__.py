@@ -4,6 +4,6 @@ It must never touch a system that it did not start itself: everything here works
 sandbox's own directory, and leaves nothing behind.
 """
 
-from runbook.sandbox.sandbox import Sandbox, as_environment, as_toml
+from runbook.sandbox.sandbox import Sandbox, as_environment, as_toml, laid_over
 
-__all__ = ["Sandbox", "as_environment", "as_toml"]
+__all__ = ["Sandbox", "as_environment", "as_toml", "laid_over"]

@@ -387,6 +387,15 @@ def as_environment(settings: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
+def laid_over(settings: Mapping[str, Any], *more: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Nested settings with some of others in their place, section by section."""
+    laid = dict(settings)
+    for sections in more:
+        for section, values in sections.items():
+            laid[section] = {**laid.get(section, {}), **values}
+    return laid
+
+
 def as_toml(settings: Mapping[str, Any]) -> str:
     """Nested settings as the text of a ``runbook.toml``."""
     return "\n".join(_tables(settings, ()))

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from runbook import catalog
-from runbook.drills.drill import rotating_few
+from runbook.drills.turns import rotating_few
 from runbook.errors import SandboxError
 from runbook.sandbox import Sandbox
 from runbook.sandbox.faults import Injected, inject, known, state

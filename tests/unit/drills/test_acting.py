@@ -10,8 +10,9 @@ from rich.console import Console
 
 from runbook import catalog
 from runbook.actions.kinds import KINDS
-from runbook.drills.acting.cases import CASES, by_turns, chosen
+from runbook.drills.acting.cases import CASES, chosen
 from runbook.drills.acting.score import action_table
+from runbook.drills.turns import taking_turns
 from runbook.errors import SandboxError
 from runbook.sandbox.faults import suits
 
@@ -39,9 +40,9 @@ def test_they_are_chosen_by_kind_and_runbook() -> None:
 
 def test_every_case_has_its_turn() -> None:
     day = date(2026, 1, 1)
-    turns = [by_turns(5, day=day + timedelta(days=number), among=CASES) for number in range(5)]
+    turns = [taking_turns(5, day=day + timedelta(days=number), among=CASES) for number in range(5)]
     assert sorted(case.id for turn in turns for case in turn) == sorted(case.id for case in CASES)
-    assert by_turns(1, day=day, among=CASES) == list(CASES)
+    assert taking_turns(1, day=day, among=CASES) == list(CASES)
 
 
 def test_the_table_says_what_became_of_each_in_80_columns() -> None:

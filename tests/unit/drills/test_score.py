@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runbook.drills.drill import by_turns, rotating_few
 from runbook.drills.score import score_table, summary
+from runbook.drills.turns import by_turns, rotating_few
 
 REPORT = {
     "results": [

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from runbook import catalog
 from runbook.drills.acting.case import Case, Scene, Sections
-from runbook.drills.acting.waiting import SECONDS, wait_until
 from runbook.drills.alerts import alertmanager_body
-from runbook.embedded import die_with_parent
+from runbook.embedded import die_with_parent, free_port
 from runbook.errors import SandboxError
-from runbook.sandbox.faults.production import Production
 from runbook.sandbox.faults.registry import find_program
+from runbook.sandbox.waiting import wait_until
 
 if TYPE_CHECKING:
     from runbook.sandbox import Sandbox
@@ -27,6 +26,7 @@ PROGRAM, PACKAGE = "prometheus-alertmanager", "prometheus-alertmanager"
 RUNBOOK, FAULT = "db_connection_exhaustion", "P01"
 _ROUTES = '{"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}'  # JSON is YAML
 SOMEBODY = "somebody else"
+_END_SECONDS = 20
 
 
 class Alertmanager:
@@ -69,7 +69,7 @@ def firing(sandbox: Sandbox) -> Iterator[Sections]:
     with tempfile.TemporaryDirectory(prefix="runbook-alertmanager-") as place:
         routes = Path(place) / "alertmanager.yml"
         routes.write_text(_ROUTES)
-        address = f"127.0.0.1:{Production.closed_port()}"
+        address = f"127.0.0.1:{free_port()}"
         process = subprocess.Popen(
             [str(find_program(PROGRAM)), f"--config.file={routes}", f"--storage.path={place}/data",
              f"--web.listen-address={address}", "--cluster.listen-address="],
@@ -85,7 +85,7 @@ def firing(sandbox: Sandbox) -> Iterator[Sections]:
             yield {"alertmanager": {"url": there.url}}
         finally:
             process.terminate()
-            process.wait(SECONDS)
+            process.wait(_END_SECONDS)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook.actions.plan import Plan, Target, Verdict
 from runbook.errors import SandboxError
+from runbook.sandbox import laid_over
 from runbook.sandbox.faults.registry import find_program
 from runbook.settings import Settings, from_plain
 
@@ -37,11 +38,7 @@ class Scene(Place):
     @property
     def settings(self) -> Settings:
         """How one gets to the systems, with what the fault needs."""
-        settings = self.sandbox.settings()
-        for sections in (self.injected.settings, self.sections):
-            for section, values in sections.items():
-                settings[section] = settings.get(section, {}) | dict(values)
-        return from_plain(settings)
+        return from_plain(laid_over(self.sandbox.settings(), self.injected.settings, self.sections))
 
     @property
     def target(self) -> Target:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import date
+from collections.abc import Collection
 
 from runbook.drills.acting import alertmanager, cloud, pooler, postgres, stores, vendors
 from runbook.drills.acting.case import Case
@@ -26,8 +25,3 @@ def chosen(kinds: Collection[str] = (), *, runbook: str | None = None) -> list[C
     if unknown := set(kinds) - known:
         raise SandboxError(f"no drill of {', '.join(sorted(unknown))}", remedy=f"Known: {', '.join(sorted(known))}")
     return [case for case in CASES if (not kinds or case.kind in kinds) and runbook in (None, case.runbook)]
-
-
-def by_turns(turns: int, *, day: date, among: Sequence[Case]) -> list[Case]:
-    """Those whose turn it is; within ``turns`` days each has had its turn."""
-    return [case for number, case in enumerate(among) if number % turns == day.toordinal() % turns]

@@ -16,7 +16,8 @@ import structlog
 from runbook import catalog
 from runbook.actions.plan import Plan, Refused, plan_of
 from runbook.drills.acting.case import Case, Place, Scene
-from runbook.drills.crew import Crew
+from runbook.drills.crew import Crew, thresholds_of
+from runbook.drills.report import report_of
 from runbook.drills.service import Service
 from runbook.errors import SandboxError
 from runbook.sandbox import Sandbox
@@ -108,16 +109,12 @@ def run_action_drills(cases: Sequence[Case], *, progress: Callable[[str], None] 
                 for drifted in (False, True) if case.drift else (False,):
                     tell(f"{case.id}: {one.title}{', and somebody else is quicker' if drifted else ''}")
                     scores.append(_drill(crew, case, runbook, one, drifted=drifted))
-    passed = sum(score.passed for score in scores)
-    results = [score.as_dict() for score in scores]
-    return {"results": results, "passed": passed, "failed": len(scores) - passed, "skipped": skipped}
+    return report_of(scores, skipped)
 
 
 def _drill(crew: Crew, case: Case, runbook: catalog.Runbook, one: FaultPlan, *, drifted: bool) -> ActionScore:
     """Inject, prepare, fire, act; the fault is healed and that is checked before it returns."""
-    defaults = {name: parameter.default for name, parameter in runbook.parameters.items()}
-    scaled = {**one.scaled, **case.scaled}
-    thresholds = defaults | {name: value for name, value in scaled.items() if name in defaults}
+    thresholds = thresholds_of(runbook, {**one.scaled, **case.scaled})
     began, outcome = time.monotonic(), Outcome()
     try:
         with (

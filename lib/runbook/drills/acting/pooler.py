@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runbook.drills.acting.case import Case, Place, Scene
-from runbook.drills.acting.waiting import wait_until
 from runbook.errors import SandboxError
 from runbook.sandbox import patient
+from runbook.sandbox.waiting import wait_until
 
 if TYPE_CHECKING:
     import psycopg

@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runbook.drills.acting.case import Case, Look, Scene, drift
-from runbook.drills.acting.waiting import wait_until
 from runbook.errors import SandboxError
 from runbook.sandbox.patient import DATABASE
+from runbook.sandbox.waiting import wait_until
 
 if TYPE_CHECKING:
     from runbook.sandbox import Sandbox

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook.drills.acting.case import Case, Look, Scene, drift
-from runbook.drills.acting.waiting import wait_until
+from runbook.sandbox.waiting import wait_until
 
 if TYPE_CHECKING:
     from bullmq import Queue

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from runbook.embedded import free_port
 from runbook.sandbox.application.database import APPLICATION_NAME, WORKER_NAME
 from runbook.sandbox.application.stage import Stage
 from runbook.sandbox.stack import PREFIX, QUEUE
@@ -215,10 +215,7 @@ class Production:
     @staticmethod
     def closed_port() -> int:
         """A port of loopback on which nobody listens."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        return port
+        return free_port()
 
     # -- uploads ----------------------------------------------------------------------------------------
 

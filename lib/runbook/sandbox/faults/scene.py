@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runbook.errors import SandboxError
 from runbook.sandbox import patient, processes
+from runbook.sandbox.waiting import wait_until
 
 if TYPE_CHECKING:
     import psycopg
@@ -141,12 +141,7 @@ class Scene:
         SandboxError
             It did not become true in time: the fault could not be injected.
         """
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            if time.monotonic() > deadline:
-                raise SandboxError(f"waited {seconds:g} s in vain for {what}", remedy="See the patient's log")
-            time.sleep(0.05)
-        return value
+        return wait_until(condition, what, seconds=seconds, remedy="See the patient's log")
 
     def count(self, query: str) -> int:
         """The number that ``query`` answers, asked as superuser."""
